@@ -1,1 +1,3 @@
+//! Chores of this repository, run as `cargo xtask COMMAND`.
+
 fn main() {}

@@ -1,1 +1,4 @@
-//! TODO
+//! The manager: inventory, tasks, events, sessions and the REST interface, in one process.
+//!
+//! An edge around `racknest-cluster`: it reads the clock, feeds in one command, saves the record, then
+//! performs the actions that come out.

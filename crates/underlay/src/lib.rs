@@ -1,1 +1,3 @@
-//! TODO
+//! The underlay: every wire between the machines of a box.
+//!
+//! Manager and hosts reach each other through it alone, so that a cut cable cuts everything, as in life.

@@ -1,1 +1,1 @@
-//! End to end
+//! End-to-end tests: the finished binary, driven as a user drives it.
