@@ -1,7 +1,14 @@
-//! The deciding half of a data centre: inventory, tasks, records and the messages to hosts.
+//! What a cluster decides: the inventory, its tasks, and the messages between manager and hosts.
 //!
-//! Pure: time comes in as an argument, work goes out as data, so that the real manager, the simulated
-//! box and the deterministic simulator run the same code.
-
+//! Nothing here does what it asks for. There is no socket, file, clock or thread in this crate, and
+//! it knows no JSON or XML: `manager` saves its records, carries its actions to the hosts, and feeds
+//! it what they answer.
 #![no_std]
+
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod inventory;
+pub mod record;
+pub mod wire;

@@ -1,3 +1,8 @@
-//! The host agent: one process that is one host, with its VMs, disks and virtual switch.
+//! The host agent: one virtual host of a box, or one real machine.
 //!
-//! It does what the manager and its own machines decide, and reports what is true.
+//! The agent listens on the underlay for the manager, keeps a registry of the VMs that belong to
+//! this host, and has a driver run them. `agent` connects the parts; `vm` (drivers), `net` (the
+//! host's virtual switch) and `datastore` (files) do not know each other.
+
+pub mod layout;
+pub mod vm;

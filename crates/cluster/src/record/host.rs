@@ -1,0 +1,91 @@
+//! Hosts.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use racknest_types::bytes::Bytes;
+use racknest_types::id::{ClusterId, DatastoreId, HostId};
+use racknest_types::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A host: a machine whose agent runs VMs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRecord {
+    /// Its id.
+    pub id: HostId,
+    /// Its name, which is also its address on the underlay; unique in the inventory.
+    pub name: String,
+    /// The cluster it is in.
+    pub cluster: ClusterId,
+    /// What it says it has.
+    pub claim: Claim,
+    /// What runs its VMs.
+    pub driver: DriverKind,
+    /// Its physical NICs, in order.
+    pub nics: Vec<String>,
+    /// The rack it stands in.
+    pub rack: String,
+    /// The datastores it has mounted.
+    pub datastores: Vec<DatastoreId>,
+    /// Whether the manager reaches it.
+    pub connection: HostConnection,
+    /// When the connection was last won or lost.
+    pub connection_changed: Timestamp,
+    /// Whether it takes VMs.
+    pub maintenance: Maintenance,
+    /// What its agent said when it last connected.
+    pub about: HostAbout,
+}
+
+/// The CPU and memory a host says it has. A claim: eight hosts of 8 GiB fit in a box of 8 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Cores.
+    pub cores: u32,
+    /// Speed of each core, in MHz.
+    pub core_mhz: u32,
+    /// Memory.
+    pub memory: Bytes,
+}
+
+/// What runs a host's VMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DriverKind {
+    /// QEMU processes.
+    Qemu,
+    /// Seeded fake guests; they are named so everywhere.
+    Simulated,
+}
+
+/// Whether the manager reaches a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostConnection {
+    /// Its agent answers.
+    Connected,
+    /// Its agent should answer and does not.
+    NotResponding,
+    /// A user disconnected it, or it was just added.
+    Disconnected,
+}
+
+/// Whether a host takes VMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Maintenance {
+    /// It takes VMs.
+    Off,
+    /// It takes no more VMs and waits for those it has to stop or leave.
+    Entering,
+    /// It has no running VM and takes none.
+    On,
+}
+
+/// What a host's agent said about itself when it last connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostAbout {
+    /// The racknest version of its agent.
+    pub version: String,
+    /// What runs guest code (`KVM`, `TCG`, `simulated`), and why it was chosen.
+    pub accelerator: String,
+    /// Changes at every start of the agent.
+    pub boot: u64,
+}

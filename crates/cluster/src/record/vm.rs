@@ -1,0 +1,253 @@
+//! VMs and templates.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use racknest_types::bytes::Bytes;
+use racknest_types::id::{FolderId, HostId, NetworkId, PoolId, SnapshotId, TaskId, VmId};
+use racknest_types::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::datastore::DatastorePath;
+
+/// A VM, or a template that VMs are made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmRecord {
+    /// Its id.
+    pub id: VmId,
+    /// The UUID its firmware shows, as 128 bits.
+    pub uuid: u128,
+    /// Its name, unique in its folder.
+    pub name: String,
+    /// The VM folder it is in.
+    pub folder: FolderId,
+    /// The pool it draws from; `None` for a template.
+    pub pool: Option<PoolId>,
+    /// The host it is registered on.
+    pub host: HostId,
+    /// Its directory on a datastore.
+    pub home: DatastorePath,
+    /// A template is never powered on, so that clones can share its disks.
+    pub is_template: bool,
+    /// What it is made of.
+    pub config: VmConfig,
+    /// Whether it runs.
+    pub power: PowerState,
+    /// When `power` last changed.
+    pub power_changed: Timestamp,
+    /// What a host is doing with it right now.
+    pub pending: Option<Pending>,
+    /// The snapshot its disks continue from.
+    pub current_snapshot: Option<SnapshotId>,
+    /// The number the next disk layer's file gets, so that no file name is used twice.
+    pub next_layer: u32,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// What a VM is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmConfig {
+    /// Virtual CPUs.
+    pub vcpus: u16,
+    /// Memory.
+    pub memory: Bytes,
+    /// Its disks.
+    pub disks: Vec<Disk>,
+    /// Its network adapters.
+    pub nics: Vec<Nic>,
+    /// What it boots.
+    pub boot: Boot,
+    /// A note for people.
+    pub annotation: String,
+    /// What a simulated guest does; a real one ignores it.
+    pub workload: Workload,
+}
+
+/// A virtual disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its number on the VM, never used twice there.
+    pub key: u32,
+    /// Its size as the guest sees it. The file is thin: it takes what was written.
+    pub capacity: Bytes,
+    /// The layer that is written to.
+    pub file: DatastorePath,
+    /// The layers below, nearest first: those of its snapshots, then the template's.
+    pub backing: Vec<DatastorePath>,
+}
+
+/// A network adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Its number on the VM, never used twice there.
+    pub key: u32,
+    /// Its address, six bytes.
+    pub mac: [u8; 6],
+    /// The port group it is attached to.
+    pub network: NetworkId,
+    /// The VLAN of that port group, so that a host can switch without asking.
+    pub vlan: u16,
+    /// Whether the virtual cable is plugged in.
+    pub connected: bool,
+}
+
+/// What a VM boots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Boot {
+    /// The firmware looks for a disk; with none bootable it stops there.
+    Bios,
+    /// A Linux kernel, handed to the machine directly.
+    Kernel {
+        /// The kernel image.
+        kernel: DatastorePath,
+        /// The initial file system.
+        initramfs: DatastorePath,
+        /// Kernel arguments, after those the machine needs.
+        arguments: String,
+    },
+}
+
+/// Whether a VM runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PowerState {
+    /// It does not run.
+    Off,
+    /// It runs.
+    On,
+    /// Its memory is on disk; power-on continues from there.
+    Suspended,
+}
+
+/// What a host is doing with a VM.
+///
+/// Saved before the host is told, so that a manager that starts again knows what to ask for again.
+/// The host answers the same request twice with the same result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The task it is part of.
+    pub task: TaskId,
+    /// What was asked for.
+    pub step: Step,
+}
+
+/// One request to a host about a VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Make its directory and disks.
+    Create {
+        /// Where each new disk's content comes from, in the order of the VM's disks.
+        sources: Vec<DiskSource>,
+        /// Power it on when it is made.
+        power_on: bool,
+    },
+    /// Delete it with its files.
+    Delete,
+    /// Forget it, keep its files.
+    Unregister,
+    /// Know it, from its configuration here.
+    Register,
+    /// Start it, or continue it from its suspended state.
+    PowerOn,
+    /// Stop it at once.
+    PowerOff,
+    /// Ask the guest to shut down.
+    Shutdown,
+    /// Restart it at once.
+    Reset,
+    /// Save its memory to disk and stop it.
+    Suspend,
+    /// Freeze its disks, and its memory if asked.
+    Snapshot {
+        /// The snapshot that is made.
+        snapshot: SnapshotId,
+    },
+    /// Go back to a snapshot.
+    Revert {
+        /// The snapshot to go back to.
+        snapshot: SnapshotId,
+    },
+    /// Delete a snapshot and merge what only it held.
+    DeleteSnapshot {
+        /// The snapshot that goes.
+        snapshot: SnapshotId,
+    },
+    /// Change what it is made of.
+    Reconfigure {
+        /// What it is made of afterwards.
+        config: VmConfig,
+    },
+    /// Move it, powered off, to another host: unregister here first.
+    MoveOut {
+        /// The host it goes to.
+        to: HostId,
+    },
+    /// Move it, powered off, to another host: register there.
+    MoveIn {
+        /// The host it came from.
+        from: HostId,
+    },
+}
+
+/// Where a new disk's content comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskSource {
+    /// Nowhere: it is empty.
+    Empty,
+    /// A linked clone: it shares this frozen layer, and keeps what differs.
+    Linked(DatastorePath),
+    /// A full copy of this layer and all below it.
+    Copy(DatastorePath),
+}
+
+/// What a simulated guest does with its CPU, memory, disks and network.
+///
+/// Parts are per mille, so that the figures are the same on every machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// How the CPU load runs over time.
+    pub pattern: Pattern,
+    /// Memory in active use, per mille of what it has.
+    pub active_memory_permille: u16,
+    /// Disk operations a second at full load.
+    pub disk_iops: u32,
+    /// Network traffic at full load, in kbit/s.
+    pub network_kbps: u32,
+}
+
+/// How a simulated guest's load runs over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pattern {
+    /// Always the same.
+    Constant {
+        /// CPU load, per mille of its vCPUs.
+        permille: u16,
+    },
+    /// Lowest at 03:00 UTC, highest at 15:00 UTC.
+    Daily {
+        /// CPU load at night, per mille.
+        low_permille: u16,
+        /// CPU load in the afternoon, per mille.
+        high_permille: u16,
+    },
+    /// Quiet, with bursts at times that its seed decides.
+    Bursts {
+        /// CPU load between bursts, per mille.
+        idle_permille: u16,
+        /// CPU load in a burst, per mille.
+        burst_permille: u16,
+        /// Part of the time that is burst, per mille.
+        duty_permille: u16,
+    },
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Self {
+            pattern: Pattern::Constant { permille: 20 },
+            active_memory_permille: 100,
+            disk_iops: 50,
+            network_kbps: 1000,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What runs VMs: one interface, two drivers.
+//!
+//! `qemu` runs QEMU processes that outlive the agent. `simulated` makes up guests from a seed and is
+//! named so wherever it shows. The agent is written over [`Driver`] and cannot tell them apart.
+//!
+//! **Invariant:** every request can be repeated. A host that is asked again, after a crash of the
+//! manager or of itself, answers as if it had been asked once.
+
+use std::future::Future;
+
+use racknest_cluster::record::host::DriverKind;
+use racknest_cluster::record::vm::PowerState;
+use racknest_cluster::wire::{Registration, Request, VmReport, VmSample, VmSpec};
+use racknest_types::fault::Fault;
+use racknest_types::id::VmId;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+
+/// Both ways of a VM's console or serial port.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// How far a request is (per cent), and whether the one who asked still wants it.
+#[derive(Clone, Debug)]
+pub struct Course {
+    /// Tell the manager how far it is.
+    pub percent: mpsc::UnboundedSender<u8>,
+    /// True once the request was cancelled.
+    pub cancelled: watch::Receiver<bool>,
+}
+
+/// Something a VM did by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VmEvent {
+    /// Its power changed without a request: the guest shut down, or its process died.
+    PowerChanged {
+        /// The VM and how it is now.
+        report: VmReport,
+        /// Why, in words; QEMU's own where it died.
+        reason: String,
+    },
+}
+
+/// Runs the VMs of one host.
+pub trait Driver: Send + Sync + 'static {
+    /// Which driver this is.
+    fn kind(&self) -> DriverKind;
+
+    /// What runs guest code and why it was chosen, as one line (`TCG: KVM opens but does not run a
+    /// test guest`).
+    fn accelerator(&self) -> String;
+
+    /// Takes over VMs that the host's registry knows, when the agent starts: those still running
+    /// are adopted, those that should run and do not are started again. Reports every one.
+    fn adopt(&self, known: Vec<Registration>) -> impl Future<Output = Vec<VmReport>> + Send;
+
+    /// Does one request; `current` is the VM as the registry knows it (`None` before it is known).
+    /// The result is the VM's power state afterwards. Never called twice at once for one VM.
+    fn perform(
+        &self,
+        vm: VmId,
+        current: Option<VmSpec>,
+        request: Request,
+        course: Course,
+    ) -> impl Future<Output = Result<PowerState, Fault>> + Send;
+
+    /// The next thing a VM did by itself.
+    fn next_event(&self) -> impl Future<Output = VmEvent> + Send;
+
+    /// What each running VM used since the last call.
+    fn sample(&self) -> impl Future<Output = Vec<VmSample>> + Send;
+
+    /// The VM's screen and keyboard, speaking RFB.
+    fn console(&self, vm: VmId) -> impl Future<Output = Result<Box<dyn Duplex>, Fault>> + Send;
+
+    /// The VM's serial port.
+    fn serial(&self, vm: VmId) -> impl Future<Output = Result<Box<dyn Duplex>, Fault>> + Send;
+
+    /// What the VM's serial port has printed in this run.
+    fn serial_log(&self, vm: VmId) -> impl Future<Output = Result<Vec<u8>, Fault>> + Send;
+
+    /// The VM's screen as a PNG.
+    fn screenshot(&self, vm: VmId) -> impl Future<Output = Result<Vec<u8>, Fault>> + Send;
+
+    /// Stops every VM at once: the host is being switched off for good, not restarted.
+    fn stop_all(&self) -> impl Future<Output = ()> + Send;
+}
