@@ -13,7 +13,7 @@ pub(crate) fn check(files: &[Rust]) -> Vec<Breach> {
     let mut breaches = vec![];
     for file in files.iter().filter(|file| !file.is_generated()) {
         let first = file.text.lines().next().unwrap_or_default();
-        if first.strip_prefix("//! ").is_none_or(|words| words.split_whitespace().count() < 2) {
+        if !first.strip_prefix("//! ").is_some_and(is_said) {
             let why = "open with `//! ` and a sentence that says what the file is for";
             breaches.push(file.breach(0, why));
         }
@@ -30,6 +30,11 @@ pub(crate) fn check(files: &[Rust]) -> Vec<Breach> {
     breaches
 }
 
+/// A sentence (which may go on in the next line), or one word with its full stop; no placeholder.
+fn is_said(words: &str) -> bool {
+    words.trim().contains(' ') || words.trim().ends_with('.')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +47,7 @@ mod tests {
     #[test]
     fn a_file_that_does_not_say_what_it_is_for_is_refused() {
         assert_eq!(why("a.rs", "//! What it is for.\nfn f() {}\n"), "");
+        assert_eq!(why("a.rs", "//! Hosts.\n"), "");
         assert!(why("a.rs", "fn f() {}\n").contains("open with"));
         assert!(why("a.rs", "//! Stub\n").contains("open with"));
         assert!(why("a.rs", "").contains("open with"));
