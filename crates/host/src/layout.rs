@@ -33,6 +33,12 @@ impl Layout {
         &self.run
     }
 
+    /// Where this host finds its datastores; see [`crate::mounts::Mounts`].
+    #[must_use]
+    pub fn mounts(&self) -> PathBuf {
+        self.state.join("mounts.json")
+    }
+
     /// The registration of one VM.
     #[must_use]
     pub fn registration(&self, vm: VmId) -> PathBuf {

@@ -5,4 +5,6 @@
 //! host's virtual switch) and `datastore` (files) do not know each other.
 
 pub mod layout;
+pub mod mounts;
 pub mod vm;
+pub mod whole_file;
