@@ -230,6 +230,8 @@ pub enum FromHost {
     VmChanged {
         /// The VM and how it is now.
         report: VmReport,
+        /// Whether it stopped though neither its guest nor a user asked for it.
+        died: bool,
         /// Why, in words; QEMU's own where it died.
         reason: String,
     },

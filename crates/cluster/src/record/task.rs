@@ -1,5 +1,6 @@
 //! Tasks: work that takes time, with progress, result and cancel.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -53,7 +54,7 @@ pub enum TaskState {
 pub enum TaskWork {
     /// One step on one VM.
     Step,
-    /// Many VMs from one template.
+    /// Many VMs cloned from one.
     Deploy(Deploy),
     /// A host that is emptied.
     EnterMaintenance {
@@ -62,31 +63,62 @@ pub enum TaskWork {
     },
 }
 
-/// Many VMs made from one template, some at a time.
+/// VMs cloned from one VM or template, some at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deploy {
     /// The template, or the VM whose current snapshot is shared.
-    pub template: VmId,
-    /// The names still to be made, last first.
-    pub names: Vec<String>,
-    /// How many were asked for.
+    pub source: VmId,
+    /// What the clones are called.
+    pub names: NamePattern,
+    /// How many are asked for.
     pub count: u32,
+    /// How many have been begun; the next one's number in `names`.
+    pub begun: u32,
     /// How many are made, and run if they should.
     pub done: u32,
-    /// What failed: the name and why; at most [`DEPLOY_FAILURES_MAX`] are kept.
-    pub failures: Vec<(String, Fault)>,
     /// How many failed.
     pub failed: u32,
-    /// VMs being made or started right now.
-    pub in_flight: u32,
-    /// The most that may be.
+    /// What failed: the name and why; at most [`DEPLOY_FAILURES_MAX`] are kept.
+    pub failures: Vec<(String, Fault)>,
+    /// The most that may be in the making at once.
     pub batch: u32,
+    /// Whether they share the source's disks instead of copying them.
+    pub linked: bool,
     /// Whether they are powered on when made.
     pub power_on: bool,
     /// The folder they go to.
     pub folder: FolderId,
     /// The pool they draw from.
     pub pool: PoolId,
+    /// The host they go to; `None` places each where there is most room.
+    pub host: Option<HostId>,
+}
+
+/// What many VMs are called: a prefix and a running number (`web` and 7 in two digits: `web07`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamePattern {
+    /// What all names begin with.
+    pub prefix: String,
+    /// The first number.
+    pub first: u32,
+    /// Digits, padded with zeros; 0 leaves the number out, for a single VM.
+    pub digits: u8,
+}
+
+impl NamePattern {
+    /// The name of the VM at this place, counted from 0.
+    #[must_use]
+    pub fn name(&self, place: u32) -> String {
+        match self.digits {
+            0 => self.prefix.clone(),
+            digits => format!(
+                "{}{:0width$}",
+                self.prefix,
+                u64::from(self.first) + u64::from(place),
+                width = usize::from(digits)
+            ),
+        }
+    }
 }
 
 /// Enough to see what is wrong; a thousand failures have one reason, not a thousand.
