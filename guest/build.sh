@@ -117,7 +117,7 @@ build() {
   mv "$kernel" "$out/vmlinuz.new" && mv "$out/vmlinuz.new" "$out/vmlinuz"
   mv "$work/initramfs.cpio" "$out/initramfs.cpio"
   # Found by measuring: docs/measurements/guest.md.
-  echo "console=tty0 console=ttyS0 quiet loglevel=3 panic=1 mitigations=off no_timer_check random.trust_cpu=on ipv6.disable=1 memhp_default_state=online" >"$out/cmdline"
+  echo "console=tty0 console=ttyS0 quiet loglevel=3 panic=1 mitigations=off no_timer_check random.trust_cpu=on ipv6.disable=1 init_on_alloc=0 nokaslr cryptomgr.notests 8250.nr_uarts=1 i8042.noaux memhp_default_state=online" >"$out/cmdline"
 }
 
 main() {
