@@ -149,7 +149,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("mounts.json");
         fs_err::write(&file, "[{").unwrap();
-        assert!(Mounts::load(&file).root("ds1").is_err());
+        Mounts::load(&file).root("ds1").unwrap_err();
         assert_eq!(fs_err::read(directory.path().join("mounts.json.corrupt")).unwrap(), b"[{");
     }
 }
