@@ -64,13 +64,14 @@ would_install() { apt-get install --dry-run --no-install-recommends "$@" >/dev/n
 install() {
   local version
   if would_install "$@"; then
-    as_root apt-get install --yes --quiet --no-install-recommends "$@"
+    as_root apt-get install --yes --quiet --no-install-recommends "$@" || die "apt-get could not install: $*"
     return
   fi
   for version in $(candidate qemu-system-x86) $(apt-cache madison qemu-utils 2>/dev/null | awk '{ print $3 }'); do
     if would_install --allow-downgrades "$@" "qemu-utils=$version"; then
       say "qemu-utils is replaced by version $version, which goes with this distribution's qemu-system-x86"
-      as_root apt-get install --yes --quiet --no-install-recommends --allow-downgrades "$@" "qemu-utils=$version"
+      as_root apt-get install --yes --quiet --no-install-recommends --allow-downgrades "$@" "qemu-utils=$version" ||
+        die "apt-get could not install: $* qemu-utils=$version"
       return
     fi
   done
