@@ -2,3 +2,6 @@
 //!
 //! An edge around `racknest-cluster`: it reads the clock, feeds in one command, saves the record, then
 //! performs the actions that come out.
+
+pub mod clock;
+pub mod store;
