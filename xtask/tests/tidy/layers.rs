@@ -3,7 +3,7 @@
 //! See decision 0005 for why a crate exists at all, and `ARCHITECTURE.md` for the picture.
 
 use crate::repo::Package;
-use crate::source::{Breach, Rust};
+use crate::source::{Breach, Rust, Text};
 
 /// Each crate, and the crates of ours that it may use. A crate that is not here may not exist.
 ///
@@ -41,6 +41,9 @@ const PURE: &[&str] = &["racknest-types", "racknest-cluster", "racknest-switch"]
 
 /// What a pure crate may use from outside. Each works without std, and does nothing by itself.
 const PURE_MAY_USE: &[&str] = &["serde", "thiserror"];
+
+/// Crates that touch the world. Each has a `clippy.toml` that keeps the clock in one file.
+const EDGE: &[&str] = &["racknest", "racknest-host", "racknest-manager", "racknest-underlay"];
 
 /// Every dependency on a crate of ours is in the table.
 pub(crate) fn directions(packages: &[Package]) -> Vec<Breach> {
@@ -102,6 +105,28 @@ fn std_outside_tests(file: &Rust) -> Vec<Breach> {
     uses.filter(|&at| !regions.iter().any(|&(start, end)| start <= at && at <= end))
         .map(|at| file.breach(at, "std is for #[cfg(test)] alone in a pure crate"))
         .collect()
+}
+
+/// Every edge crate has a `clippy.toml` that says what the root's says: clippy reads only the nearest.
+pub(crate) fn edge_lints(packages: &[Package], texts: &[Text]) -> Vec<Breach> {
+    let find = |path: &str| texts.iter().find(|text| text.path == path);
+    let root = find("clippy.toml").map_or("", |root| root.text.as_str());
+    let mut breaches = vec![];
+    for package in packages.iter().filter(|package| EDGE.contains(&package.name.as_str())) {
+        let path = format!("{}/clippy.toml", package.directory);
+        let Some(file) = find(&path) else {
+            let why = format!("an edge crate has a {path}: copy it from another one");
+            breaches.push(in_manifest(package, why));
+            continue;
+        };
+        if !file.text.contains("std::time::Instant::now") {
+            breaches.push(file.breach_at_line(0, "disallow Instant::now as the other crates do"));
+        }
+        for line in root.lines().filter(|line| !file.text.contains(line)) {
+            breaches.push(file.breach_at_line(0, format!("repeat the root's line `{line}`")));
+        }
+    }
+    breaches
 }
 
 fn is_pure(package: &Package) -> bool {
@@ -168,5 +193,17 @@ mod tests {
         assert_eq!(check("//! x\n#![no_std]\n#[cfg(test)]\nextern crate std;\n"), []);
         assert!(check("//! x\n")[0].why.contains("says #![no_std]"));
         assert!(check("#![no_std]\nextern crate std;\n")[0].why.contains("std is for"));
+    }
+
+    #[test]
+    fn an_edge_crate_without_its_lints_is_refused() {
+        let host = [package("racknest-host", vec![])];
+        let text = |path: &str, text: &str| Text { path: path.to_owned(), text: text.to_owned() };
+        let root = text("clippy.toml", "limit = 70\n");
+        let path = "crates/racknest-host/clippy.toml";
+        let own = text(path, "limit = 70\n# std::time::Instant::now\n");
+        assert_eq!(edge_lints(&host, &[root.clone(), own]), []);
+        assert_eq!(edge_lints(&host, std::slice::from_ref(&root)).len(), 1);
+        assert_eq!(edge_lints(&host, &[root, text(path, "limit = 80\n")]).len(), 2);
     }
 }

@@ -40,6 +40,12 @@ fn pure_crates_are_no_std() {
 }
 
 #[test]
+fn edge_crates_have_their_lints() {
+    let repo = Repo::open();
+    expect_none("edge lints", &layers::edge_lints(&repo.packages, &repo.text));
+}
+
+#[test]
 fn every_rust_file_is_reached_by_a_mod() {
     let repo = Repo::open();
     expect_none("dead files", &modules::dead_files(&repo.packages, &repo.rust));
