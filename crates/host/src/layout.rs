@@ -39,10 +39,16 @@ impl Layout {
         self.state.join("mounts.json")
     }
 
+    /// The registrations of this host's VMs.
+    #[must_use]
+    pub fn registry(&self) -> PathBuf {
+        self.state.join("registry")
+    }
+
     /// The registration of one VM.
     #[must_use]
     pub fn registration(&self, vm: VmId) -> PathBuf {
-        self.state.join("registry").join(format!("{vm}.json"))
+        self.registry().join(format!("{vm}.json"))
     }
 
     /// What a VM's serial port has printed in this run.

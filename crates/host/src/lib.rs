@@ -4,7 +4,12 @@
 //! this host, and has a driver run them. `agent` connects the parts; `vm` (drivers), `net` (the
 //! host's virtual switch) and `datastore` (files) do not know each other.
 
+pub mod clock;
+pub mod fault;
 pub mod layout;
 pub mod mounts;
+pub mod registry;
+#[cfg(test)]
+mod testing;
 pub mod vm;
 pub mod whole_file;

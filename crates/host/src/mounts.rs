@@ -72,20 +72,19 @@ impl Mounts {
         })
     }
 
-    /// Replaces all mounts, and saves them before they are used.
+    /// Replaces all mounts, and saves them.
     ///
     /// # Errors
-    /// They could not be saved; the old ones stay.
+    /// They could not be saved. They are in use all the same, until the agent ends.
     pub fn set(&self, list: Vec<Mount>) -> Result<(), Fault> {
-        if let Some(file) = &self.file
-            && !self.is(&list)
-        {
-            let content = serde_json::to_vec_pretty(&list).expect("mounts are plain text");
-            whole_file::replace(file, &content)
-                .map_err(|error| Fault::system(format!("cannot save the mounts: {error}")))?;
+        if self.is(&list) {
+            return Ok(());
         }
+        let content = serde_json::to_vec_pretty(&list).expect("mounts are plain text");
         self.fill(list);
-        Ok(())
+        let Some(file) = &self.file else { return Ok(()) };
+        whole_file::replace(file, &content)
+            .map_err(|error| Fault::system(format!("cannot save the mounts: {error}")))
     }
 
     fn is(&self, list: &[Mount]) -> bool {

@@ -1,0 +1,36 @@
+//! What the system below says, as a fault for the user.
+
+use std::fmt;
+use std::io;
+
+use racknest_types::fault::{Fault, FaultCode};
+
+/// The fault of something that could not be done (`what` follows "cannot"): a full disk is told
+/// apart, because a user can do something about it.
+#[must_use]
+pub fn from_io(what: impl fmt::Display, error: &io::Error) -> Fault {
+    let kind = error.kind();
+    if kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded {
+        let message = format!("cannot {what}: the disk is full; make room and try again");
+        return Fault::new(FaultCode::NoDiskSpace, message);
+    }
+    let code =
+        if kind == io::ErrorKind::NotFound { FaultCode::NotFound } else { FaultCode::SystemError };
+    Fault::new(code, format!("cannot {what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let fault = from_io("write [ds1] a", &kind.into());
+            assert_eq!(fault.code, FaultCode::NoDiskSpace);
+            assert!(fault.message.starts_with("cannot write [ds1] a: the disk is full"), "{fault}");
+        }
+        let fault = from_io("read [ds1] a", &io::ErrorKind::PermissionDenied.into());
+        assert_eq!(fault.code, FaultCode::SystemError);
+    }
+}

@@ -1,0 +1,34 @@
+//! What a host saves of each of its VMs.
+//!
+//! **A change to a field is a change to every registry that exists**: a new field gets
+//! `#[serde(default)]`, an old name never gets a new meaning.
+
+use racknest_cluster::wire::{Registration, Request};
+use racknest_types::id::TaskId;
+use serde::{Deserialize, Serialize};
+
+/// One VM in the registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryRecord {
+    /// The VM, and whether it should run.
+    pub registration: Registration,
+    /// A request that changes its disks and was begun. An agent that starts and finds one does the
+    /// request again before it starts the VM: nobody else knows which layer is the right one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<Box<Unfinished>>,
+}
+
+/// A request that was begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// The task it is part of.
+    pub task: TaskId,
+    /// What was asked for.
+    pub request: Request,
+}
+
+impl From<Registration> for RegistryRecord {
+    fn from(registration: Registration) -> Self {
+        Self { registration, unfinished: None }
+    }
+}
