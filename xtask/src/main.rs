@@ -4,7 +4,6 @@
 //! that it builds in seconds and can check a tree that does not compile.
 
 mod check;
-mod generate;
 mod shell;
 
 use std::process::ExitCode;
@@ -16,10 +15,7 @@ struct Command {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const COMMANDS: &[Command] = &[
-    Command { name: "check", about: check::ABOUT, run: check::run },
-    Command { name: "gen", about: generate::ABOUT, run: generate::run },
-];
+const COMMANDS: &[Command] = &[Command { name: "check", about: check::ABOUT, run: check::run }];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

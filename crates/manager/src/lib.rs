@@ -4,4 +4,7 @@
 //! performs the actions that come out.
 
 pub mod clock;
+pub mod session;
 pub mod store;
+pub mod tls;
+mod whole_file;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use racknest_cluster::record::Record;
 use racknest_cluster::record::entity::EntityRef;
@@ -15,13 +16,16 @@ use super::open::OpenStoreError;
 use super::redb::RedbStore;
 use super::{Entry, Outcome, Revision, Span, Store, Transaction};
 
+/// The keys of access tokens, which belong to sessions and not to the inventory.
+pub const TOKENS: &str = "token/";
+
 /// What became of one object: its record, or `None` if it was deleted.
 pub type Saved = (EntityRef, Option<Record>);
 
 /// The records in a store.
 #[derive(Debug)]
 pub struct Records {
-    store: Box<dyn Store>,
+    store: Arc<dyn Store>,
     /// Whether the store already says that this version writes to it.
     is_stamped: bool,
 }
@@ -33,13 +37,19 @@ impl Records {
     /// See [`RedbStore::open`]; and a file that a newer racknest wrote is refused.
     pub fn open(path: &Path) -> Result<Self, OpenStoreError> {
         let store = RedbStore::open(path, |trial| format::approve(path, trial))?;
-        Ok(Self::in_store(Box::new(store)))
+        Ok(Self::in_store(Arc::new(store)))
     }
 
     /// The records in a store that was approved.
     #[must_use]
-    pub fn in_store(store: Box<dyn Store>) -> Self {
+    pub fn in_store(store: Arc<dyn Store>) -> Self {
         Self { store, is_stamped: false }
+    }
+
+    /// The store that the records are in, for what is no record: see [`TOKENS`].
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
     }
 
     /// Every record, by kind and id.
@@ -49,7 +59,7 @@ impl Records {
     pub fn load(&self) -> Result<Vec<Record>, Fault> {
         let mut records = Vec::new();
         self.store.range(&Span::all(), &mut |Entry { key, value, .. }| {
-            if key != FORMAT_KEY {
+            if key != FORMAT_KEY && !key.starts_with(TOKENS) {
                 let record = serde_json::from_slice(value).map_err(|error| {
                     Fault::system(format!("the store's record {key} cannot be read: {error}"))
                 })?;

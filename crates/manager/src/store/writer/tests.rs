@@ -56,7 +56,7 @@ impl Store for GatedStore {
 
 fn writer() -> (Arc<Gate>, RecordWriter) {
     let gate = Arc::new(Gate::default());
-    let records = Records::in_store(Box::new(GatedStore(Arc::clone(&gate))));
+    let records = Records::in_store(Arc::new(GatedStore(Arc::clone(&gate))));
     (gate, RecordWriter::start(records).unwrap())
 }
 
