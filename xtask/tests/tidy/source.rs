@@ -165,7 +165,7 @@ impl Split<'_> {
     /// A literal of this length with its delimiter kept as code, or plain code where it has none.
     fn quoted(&mut self, delimiter: usize, length: usize) {
         self.take(delimiter, Kind::Code);
-        if length > 2 * delimiter {
+        if length >= 2 * delimiter {
             self.take(length - 2 * delimiter, Kind::Literal);
             self.take(delimiter, Kind::Code);
         }
@@ -264,6 +264,7 @@ mod tests {
         assert_eq!(code("a // b\nc"), "a     \nc");
         assert_eq!(code("a /* b /* c */ d */ e"), "a                   e");
         assert_eq!(code(r#"f("un\"safe")"#), r#"f("        ")"#);
+        assert_eq!(code(r#"["", "a"] // b"#), r#"["", " "]     "#);
         assert_eq!(code(r##"r#"a"b"# x"##), r##"r      # x"##);
         assert_eq!(code(r#"br"\" y"#), r#"br  " y"#);
         assert_eq!(code("'\"' + '\\'' + 'é' z"), "' ' + '  ' + '  ' z");
