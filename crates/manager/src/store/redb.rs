@@ -1,27 +1,28 @@
 //! The embedded store: one file, in the hands of redb.
 //!
-//! A transaction is one redb commit, and that one fdatasync. When a write fails, redb closes its
-//! eyes until the file is opened again, so that is what happens before the next transaction.
+//! A transaction is one redb commit, and that one fdatasync.
 //!
 //! **Invariant:** a file that is refused is not changed, not by a byte (see [`trial`]).
 
 mod disk;
+mod file;
 mod lock;
 #[cfg(test)]
 mod tests;
 mod trial;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, io};
 
-use racknest_types::fault::{Fault, FaultCode};
+use racknest_types::fault::Fault;
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError,
     WriteTransaction,
 };
 
 use self::disk::{Disk, DiskFile, RealDisk};
+pub(crate) use self::file::DatabaseFile;
 use self::lock::StoreLock;
 use self::trial::TrialFile;
 use super::open::{OpenStoreError, is_disk_full};
@@ -43,11 +44,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// A store in a file.
 #[derive(Debug)]
 pub struct RedbStore {
-    path: PathBuf,
-    disk: Arc<dyn Disk>,
-    /// `None` after a failed write, until the file has been opened again. Guards against that only:
-    /// reads and transactions share it.
-    database: RwLock<Option<Database>>,
+    file: DatabaseFile,
     /// Held over commit and publish, so that changes are published in the order of their
     /// revisions. Nothing awaits inside.
     feed: Mutex<Feed>,
@@ -83,38 +80,9 @@ impl RedbStore {
         } else {
             create(path, &disk)?;
         }
-        let database = open_database(path, &disk).map_err(|error| refusal(path, error.into()))?;
-        let (database, feed) = (RwLock::new(Some(database)), Mutex::new(Feed::new()));
-        Ok(Self { path: path.to_owned(), disk, database, feed, _lock: lock })
-    }
-
-    /// Does something with the database, which is opened again if it was given up.
-    fn with_database<T>(
-        &self,
-        operation: impl FnOnce(&Database) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        {
-            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(database) = &*database {
-                return operation(database);
-            }
-        }
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if database.is_none() {
-            let opened = open_database(&self.path, &self.disk);
-            *database = Some(opened.map_err(|error| fault(&self.path, "open", &error.into()))?);
-        }
-        operation(database.as_ref().expect("it was opened above"))
-    }
-
-    fn commit(&self, transaction: &Transaction) -> Result<Outcome, Fault> {
-        let result = self.with_database(|database| {
-            write(database, transaction).map_err(|error| fault(&self.path, "write to", &error))
-        });
-        if result.is_err() {
-            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
-        }
-        result
+        let file = DatabaseFile::open(path, CACHE_BYTES, disk);
+        let file = file.map_err(|error| refusal(path, error.into()))?;
+        Ok(Self { file, feed: Mutex::new(Feed::new()), _lock: lock })
     }
 }
 
@@ -124,12 +92,13 @@ impl Store for RedbStore {
         span: &Span,
         visit: &mut dyn FnMut(Entry<'_>) -> Result<(), Fault>,
     ) -> Result<Revision, Fault> {
-        self.with_database(|database| read(&self.path, database, span, visit))
+        self.file
+            .read(|database| read(database, span, visit, |error| self.file.fault("read", &error)))
     }
 
     fn transact(&self, transaction: &Transaction) -> Result<Outcome, Fault> {
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = self.commit(transaction)?;
+        let outcome = self.file.write(|database| write(database, transaction))?;
         if let Outcome::Committed { revision } = outcome {
             feed.publish(revision, transaction);
         }
@@ -172,19 +141,13 @@ fn create(path: &Path, disk: &Arc<dyn Disk>) -> Result<(), OpenStoreError> {
     directory.sync_all().map_err(failed)
 }
 
-fn open_database(path: &Path, disk: &Arc<dyn Disk>) -> Result<Database, DatabaseError> {
-    let file = DiskFile::open(path, false, Arc::clone(disk))?;
-    Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(file)
-}
-
 /// Shows a span of entries to `visit`.
 fn read(
-    path: &Path,
     database: &Database,
     span: &Span,
     visit: &mut dyn FnMut(Entry<'_>) -> Result<(), Fault>,
+    failed: impl Fn(redb::Error) -> Fault,
 ) -> Result<Revision, Fault> {
-    let failed = |error| fault(path, "read", &error);
     let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
     let table = match transaction.open_table(ENTRIES) {
         Ok(table) => table,
@@ -277,7 +240,8 @@ impl Store for Trial {
         span: &Span,
         visit: &mut dyn FnMut(Entry<'_>) -> Result<(), Fault>,
     ) -> Result<Revision, Fault> {
-        read(&self.path, &self.database, span, visit)
+        let failed = |error| Fault::system(format!("cannot read the store: {error}"));
+        read(&self.database, span, visit, failed)
     }
 
     fn transact(&self, _: &Transaction) -> Result<Outcome, Fault> {
@@ -320,16 +284,4 @@ fn io_refusal(path: &Path, source: io::Error) -> OpenStoreError {
     } else {
         OpenStoreError::Io { path, source }
     }
-}
-
-/// Why a read or a write failed, for the user whose command it was.
-fn fault(path: &Path, verb: &str, error: &redb::Error) -> Fault {
-    let path = path.display();
-    if let redb::Error::Io(error) = error
-        && is_disk_full(error)
-    {
-        let line = format!("no space left for the store {path}: free some, then try again");
-        return Fault::new(FaultCode::NoDiskSpace, line);
-    }
-    Fault::system(format!("cannot {verb} the store {path}: {error}"))
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use racknest_types::fault::FaultCode;
 use racknest_types::rng::Rng;
 
 use super::*;
