@@ -16,7 +16,14 @@ pub fn from_io(what: impl fmt::Display, error: &io::Error) -> Fault {
     }
     let code =
         if kind == io::ErrorKind::NotFound { FaultCode::NotFound } else { FaultCode::SystemError };
-    Fault::new(code, format!("cannot {what}: {error}"))
+    Fault::new(code, format!("cannot {what}: {}", cause(error)))
+}
+
+/// The system's own words. `fs_err` puts the host's file name before them, which says nothing to a
+/// user who gave a path on a datastore.
+fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once("`: ").map_or(text.clone(), |(_, cause)| cause.to_owned())
 }
 
 #[cfg(test)]
@@ -32,5 +39,13 @@ mod tests {
         }
         let fault = from_io("read [ds1] a", &io::ErrorKind::PermissionDenied.into());
         assert_eq!(fault.code, FaultCode::SystemError);
+    }
+
+    #[test]
+    fn the_hosts_file_name_is_left_out() {
+        let error = fs_err::read("no/such/file").unwrap_err();
+        let fault = from_io("read [ds1] a", &error);
+        assert_eq!(fault.code, FaultCode::NotFound);
+        assert!(!fault.message.contains("no/such"), "{fault}");
     }
 }

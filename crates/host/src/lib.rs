@@ -5,9 +5,11 @@
 //! host's virtual switch) and `datastore` (files) do not know each other.
 
 pub mod clock;
+pub mod datastore;
 pub mod fault;
 pub mod layout;
 pub mod mounts;
+pub mod own_usage;
 pub mod registry;
 #[cfg(test)]
 mod testing;

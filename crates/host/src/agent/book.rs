@@ -1,0 +1,130 @@
+//! What the agent knows of each VM of its host.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use racknest_cluster::record::vm::PowerState;
+use racknest_cluster::wire::{VmReport, VmSpec};
+use racknest_types::fault::Fault;
+use racknest_types::id::{TaskId, VmId};
+
+use crate::registry::record::RegistryRecord;
+
+/// The VMs of one host.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    // Boxed: a tree of large values wastes the unused part of each of its pages.
+    vms: BTreeMap<VmId, Box<Known>>,
+}
+
+/// One VM.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// What the registry has.
+    pub(super) record: RegistryRecord,
+    /// Whether it runs.
+    pub(super) power: PowerState,
+    /// The address its guest was heard to use, by the switch or the driver.
+    address: Option<Ipv4Addr>,
+    /// The last request that was answered, so that a repeated one is answered alike.
+    answered: Option<(TaskId, Result<(), Box<Fault>>)>,
+}
+
+impl Book {
+    pub(super) fn get(&self, vm: VmId) -> Option<&Known> {
+        self.vms.get(&vm).map(Box::as_ref)
+    }
+
+    /// Whether a VM runs; one that is not known does not.
+    pub(super) fn power(&self, vm: VmId) -> PowerState {
+        self.get(vm).map_or(PowerState::Off, |known| known.power)
+    }
+
+    /// Enters a VM or what changed of it.
+    pub(super) fn set(&mut self, record: RegistryRecord, power: PowerState) {
+        let vm = record.registration.spec.id;
+        match self.vms.get_mut(&vm) {
+            Some(known) => {
+                known.record = record;
+                known.set_power(power);
+            }
+            None => {
+                let known = Known { record, power, address: None, answered: None };
+                self.vms.insert(vm, Box::new(known));
+            }
+        }
+    }
+
+    pub(super) fn set_power(&mut self, vm: VmId, power: PowerState) {
+        if let Some(known) = self.vms.get_mut(&vm) {
+            known.set_power(power);
+        }
+    }
+
+    /// Enters an address that a VM's guest uses; true if it was not known.
+    pub(super) fn set_address(&mut self, vm: VmId, address: Ipv4Addr) -> bool {
+        let known = self.vms.get_mut(&vm).filter(|known| known.power == PowerState::On);
+        known.is_some_and(|known| known.address.replace(address) != Some(address))
+    }
+
+    pub(super) fn remove(&mut self, vm: VmId) {
+        self.vms.remove(&vm);
+    }
+
+    /// Remembers the answer to a request.
+    pub(super) fn set_answer(
+        &mut self,
+        vm: VmId,
+        task: TaskId,
+        result: &Result<PowerState, Fault>,
+    ) {
+        if let Some(known) = self.vms.get_mut(&vm) {
+            let result = result.as_ref().map(|_| ()).map_err(|fault| Box::new(fault.clone()));
+            known.answered = Some((task, result));
+        }
+    }
+
+    /// The answer to a request that was answered before: with the VM's power now, because that may
+    /// have changed since.
+    pub(super) fn answer(&self, vm: VmId, task: TaskId) -> Option<Result<PowerState, Fault>> {
+        let known = self.get(vm)?;
+        let (answered, result) = known.answered.as_ref()?;
+        let result = result.clone().map(|()| known.power).map_err(|fault| *fault);
+        (*answered == task).then_some(result)
+    }
+
+    /// The VM of this id as the manager is told.
+    pub(super) fn report(&self, vm: VmId) -> Option<VmReport> {
+        self.get(vm).map(|known| known.report(vm))
+    }
+
+    /// All VMs as the manager is told.
+    pub(super) fn reports(&self) -> Vec<VmReport> {
+        self.vms.iter().map(|(&vm, known)| known.report(vm)).collect()
+    }
+
+    /// The address of a VM as the manager is told.
+    pub(super) fn address(&self, vm: VmId) -> Option<String> {
+        self.get(vm)?.address.map(|address| address.to_string())
+    }
+
+    /// The VMs that run.
+    pub(super) fn running(&self) -> impl Iterator<Item = &VmSpec> {
+        let running = self.vms.values().filter(|known| known.power == PowerState::On);
+        running.map(|known| &known.record.registration.spec)
+    }
+}
+
+impl Known {
+    fn set_power(&mut self, power: PowerState) {
+        self.power = power;
+        if power != PowerState::On {
+            self.address = None;
+        }
+    }
+
+    fn report(&self, vm: VmId) -> VmReport {
+        let guest_address = self.address.map(|address| address.to_string());
+        VmReport { vm, power: self.power, guest_address }
+    }
+}
