@@ -56,26 +56,29 @@ as_root() {
 
 candidate() { apt-cache policy "$1" 2>/dev/null | sed -nE 's/^ *Candidate: (.*)$/\1/p' | grep -v '(none)' || true; }
 
-# Whether apt can install exactly these; changes nothing.
-would_install() { apt-get install --dry-run --no-install-recommends "$@" >/dev/null 2>&1; }
+# Never at the price of a package that is there: apt would rather remove a newer qemu-utils than fail.
+apt_install=(apt-get install --no-install-recommends --no-remove)
+
+# Whether apt can install these; changes nothing.
+would_install() { "${apt_install[@]}" --dry-run "$@" >/dev/null 2>&1; }
 
 # Installs packages. A qemu-utils that came from elsewhere (backports, a vendor) can be newer than the
 # qemu-system-x86 of the archive and shut it out; then the archive's own version takes its place.
 install() {
   local version
   if would_install "$@"; then
-    as_root apt-get install --yes --quiet --no-install-recommends "$@" || die "apt-get could not install: $*"
+    as_root "${apt_install[@]}" --yes --quiet "$@" || die "apt-get could not install: $*"
     return
   fi
   for version in $(candidate qemu-system-x86) $(apt-cache madison qemu-utils 2>/dev/null | awk '{ print $3 }'); do
     if would_install --allow-downgrades "$@" "qemu-utils=$version"; then
       say "qemu-utils is replaced by version $version, which goes with this distribution's qemu-system-x86"
-      as_root apt-get install --yes --quiet --no-install-recommends --allow-downgrades "$@" "qemu-utils=$version" ||
+      as_root "${apt_install[@]}" --yes --quiet --allow-downgrades "$@" "qemu-utils=$version" ||
         die "apt-get could not install: $* qemu-utils=$version"
       return
     fi
   done
-  apt-get install --dry-run --no-install-recommends "$@" 2>&1 | grep -vE '^(NOTE|Inst|Conf|Remv)' | tail -n 20 >&2 || true
+  "${apt_install[@]}" --dry-run "$@" 2>&1 | grep -vE '^(NOTE|Inst|Conf|Remv)' | tail -n 20 >&2 || true
   die "apt-get cannot install: $* (its reasons are above)"
 }
 
@@ -140,6 +143,8 @@ main() {
   read -r -d '' -a packages <<<"$(missing_packages)" || true
   if [ ${#packages[@]} -gt 0 ] || needs_lists; then
     install_packages "${packages[@]}"
+    [ -n "$dry_run" ] || [ -z "$(missing_packages)" ] ||
+      die "installed, yet still missing: $(missing_packages | tr '\n' ' '): look at what apt-get said above"
   fi
   need_rust
   [ -z "$for_tests" ] || [ -n "$dry_run" ] || need_lints

@@ -4,6 +4,7 @@
 //! that it builds in seconds and can check a tree that does not compile.
 
 mod check;
+mod generate;
 mod shell;
 
 use std::process::ExitCode;
@@ -15,7 +16,10 @@ struct Command {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const COMMANDS: &[Command] = &[Command { name: "check", about: check::ABOUT, run: check::run }];
+const COMMANDS: &[Command] = &[
+    Command { name: "check", about: check::ABOUT, run: check::run },
+    Command { name: "gen", about: generate::ABOUT, run: generate::run },
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -50,6 +50,27 @@ pub enum FaultCode {
 }
 
 impl FaultCode {
+    /// All of them, for documentation and tables.
+    pub const ALL: [Self; 17] = [
+        Self::InvalidArgument,
+        Self::NotAuthenticated,
+        Self::InvalidLogin,
+        Self::NoPermission,
+        Self::NotFound,
+        Self::DuplicateName,
+        Self::InvalidState,
+        Self::InvalidPowerState,
+        Self::ResourceInUse,
+        Self::TaskInProgress,
+        Self::InsufficientResources,
+        Self::NoDiskSpace,
+        Self::HostNotConnected,
+        Self::NotSupported,
+        Self::RequestCanceled,
+        Self::Timedout,
+        Self::SystemError,
+    ];
+
     /// The name used on every face.
     #[must_use]
     pub const fn name(self) -> &'static str {

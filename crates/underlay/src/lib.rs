@@ -1,5 +1,30 @@
 //! The underlay: every wire between the machines of a box.
 //!
-//! Manager and hosts reach each other through it alone, so that a cut cable cuts everything, as in life.
+//! Manager and hosts reach each other through it alone, so that a cut cable cuts everything, as in
+//! life. It is a crate of its own because it forbids them any other way to each other: they see
+//! machine names and ports, never sockets.
+//!
+//! [`Fabric`] is the middle, in the box process. [`Underlay`] is a machine's side of it.
+//! [`Control`] is for whoever pulls cables. Between real machines the same interface will stand
+//! over TCP and UDP with mutual TLS; the code above cannot tell the difference.
+//!
+//! **Invariant:** what is above this crate opens no socket to another machine.
 
+mod clock;
+pub mod control;
+pub mod fabric;
+mod header;
 pub mod message;
+mod packet;
+mod sys;
+pub mod underlay;
+pub mod wire;
+
+pub use control::Control;
+pub use fabric::{FRAME_MAX, Fabric, FabricConfig, StartFabricError};
+pub use header::DATAGRAM_MAX;
+pub use underlay::{
+    ConnectError, DIAL_TIMEOUT, DatagramSocket, DialError, EthernetPort, Listener, OpenError,
+    Received, SilenceReason, Stream, Underlay,
+};
+pub use wire::{LinkState, MachineName, NicName, Traffic};

@@ -1,0 +1,211 @@
+//! Hosts.
+
+use jiff::Timestamp;
+use racknest_types::id::{ClusterId, DatacenterId, DatastoreId, HostId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::operation::{Nothing, operations};
+use crate::page::Page;
+use crate::reference::Reference;
+use crate::v1::task::Task;
+
+operations! {
+    /// Lists the hosts.
+    HostList = "host_list": Get "/api/v1/hosts",
+        access Privilege("System.Read"), query HostFilter, answer Json(Page<Host>);
+    /// Shows a host.
+    HostShow = "host_show": Get "/api/v1/hosts/{host}",
+        access Privilege("System.Read"), answer Json(Host);
+    /// Adds a host to a cluster and connects to it.
+    HostAdd = "host_add": Post "/api/v1/hosts",
+        access Privilege("Host.Inventory.AddHostToCluster"), body Json(NewHost), answer Created(Host);
+    /// Removes a host without VMs from the inventory.
+    HostRemove = "host_remove": Delete "/api/v1/hosts/{host}",
+        access Privilege("Host.Inventory.RemoveHostFromCluster"), answer Empty(Nothing);
+    /// Connects to a host again.
+    HostConnect = "host_connect": Post "/api/v1/hosts/{host}/connect",
+        access Privilege("Host.Config.Connection"), answer Json(Host);
+    /// Leaves a host alone; its VMs run on.
+    HostDisconnect = "host_disconnect": Post "/api/v1/hosts/{host}/disconnect",
+        access Privilege("Host.Config.Connection"), answer Json(Host);
+    /// Lets a host take no more VMs; done when none runs there.
+    HostEnterMaintenance = "host_enter_maintenance": Post "/api/v1/hosts/{host}/enter-maintenance",
+        access Privilege("Host.Config.Maintenance"), answer Accepted(Task);
+    /// Lets a host take VMs again.
+    HostExitMaintenance = "host_exit_maintenance": Post "/api/v1/hosts/{host}/exit-maintenance",
+        access Privilege("Host.Config.Maintenance"), answer Json(Host);
+    /// Pulls a host's power plug: its agent and its VMs are gone at once. A drill.
+    HostFail = "host_fail": Post "/api/v1/hosts/{host}/fail",
+        access Privilege("Host.Config.Power"), answer Json(Host);
+    /// Gives a host its power back.
+    HostRecover = "host_recover": Post "/api/v1/hosts/{host}/recover",
+        access Privilege("Host.Config.Power"), answer Json(Host);
+    /// Lists the cables of hosts.
+    LinkList = "link_list": Get "/api/v1/links",
+        access Privilege("System.Read"), query LinkFilter, answer Json(Page<Link>);
+    /// Pulls the cable out of a host's NIC. A drill.
+    LinkCut = "link_cut": Post "/api/v1/hosts/{host}/links/{nic}/cut",
+        access Privilege("Host.Config.Network"), answer Json(Link);
+    /// Plugs the cable of a host's NIC back in.
+    LinkRestore = "link_restore": Post "/api/v1/hosts/{host}/links/{nic}/restore",
+        access Privilege("Host.Config.Network"), answer Json(Link);
+}
+
+/// A host: a machine whose agent runs VMs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Its id.
+    #[schemars(with = "String")]
+    pub id: HostId,
+    /// Its name.
+    pub name: String,
+    /// The cluster it is in.
+    pub cluster: Reference<ClusterId>,
+    /// The datacenter it is in.
+    pub datacenter: Reference<DatacenterId>,
+    /// Whether the manager reaches it.
+    pub connection: HostConnection,
+    /// When that last changed.
+    pub connection_changed: Timestamp,
+    /// Whether it takes VMs.
+    pub maintenance: Maintenance,
+    /// What runs its VMs.
+    pub driver: Driver,
+    /// What runs guest code (`KVM`, `TCG`, `simulated`), and why it was chosen.
+    pub accelerator: String,
+    /// The racknest version of its agent.
+    pub version: String,
+    /// The cores it claims.
+    pub cores: u32,
+    /// The speed of each, in MHz.
+    pub core_mhz: u32,
+    /// The memory it claims.
+    pub memory_mib: u64,
+    /// Its physical NICs, in order.
+    pub nics: Vec<String>,
+    /// The rack it stands in.
+    pub rack: String,
+    /// The datastores it has mounted.
+    pub datastores: Vec<Reference<DatastoreId>>,
+    /// The VMs and templates registered on it.
+    pub vm_count: u32,
+    /// Those that run.
+    pub vms_powered_on: u32,
+    /// The memory its running VMs believe they have.
+    pub memory_granted_mib: u64,
+    /// What it used in the last sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<HostUsage>,
+}
+
+/// Whether the manager reaches a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HostConnection {
+    /// Its agent answers.
+    Connected,
+    /// Its agent should answer and does not.
+    NotResponding,
+    /// A user disconnected it, or it was just added.
+    Disconnected,
+}
+
+/// Whether a host takes VMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Maintenance {
+    /// It takes VMs.
+    Off,
+    /// It takes no more VMs and waits for those it has to stop or leave.
+    Entering,
+    /// It has no running VM and takes none.
+    On,
+}
+
+/// What runs a host's VMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// QEMU processes.
+    Qemu,
+    /// Seeded fake guests.
+    Simulated,
+}
+
+/// What a host used in the last sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostUsage {
+    /// CPU, in MHz of its claim.
+    pub cpu_mhz: u64,
+    /// Memory really taken from the box.
+    pub memory_consumed_mib: u64,
+    /// Memory its guests actively use.
+    pub memory_active_mib: u64,
+}
+
+/// Which hosts to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostFilter {
+    /// Those whose name fits; `*` stands for any letters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Those of this cluster: id or name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Those with this connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<HostConnection>,
+    /// The most items to answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Go on behind this page: its `next`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// A host to add.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewHost {
+    /// Its name, which is also its address on the underlay.
+    pub name: String,
+    /// The cluster it goes to: id or name. The only cluster if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// The rack it stands in.
+    #[serde(default)]
+    pub rack: String,
+    /// Its physical NICs, in order.
+    #[serde(default = "two_nics")]
+    pub nics: Vec<String>,
+}
+
+fn two_nics() -> Vec<String> {
+    vec!["vmnic0".to_owned(), "vmnic1".to_owned()]
+}
+
+/// A cable between a host's NIC and the physical switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Link {
+    /// The host.
+    pub host: Reference<HostId>,
+    /// The NIC.
+    pub nic: String,
+    /// Whether the cable is plugged in.
+    pub is_up: bool,
+    /// Bytes the host received by it.
+    pub rx_bytes: u64,
+    /// Bytes the host sent by it.
+    pub tx_bytes: u64,
+}
+
+/// Which cables to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkFilter {
+    /// Those of this host: id or name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}

@@ -1,0 +1,271 @@
+//! Hosts: adding, removing, maintenance, and whether they answer.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use racknest_types::fault::{Fault, FaultCode};
+use racknest_types::id::{ClusterId, HostId, TaskId};
+use racknest_types::time::Timestamp;
+
+use super::{Inventory, check_name_form};
+use crate::record::entity::EntityRef;
+use crate::record::event::EventKind;
+use crate::record::host::{Claim, DriverKind, HostAbout, HostConnection, HostRecord, Maintenance};
+use crate::record::task::TaskWork;
+use crate::record::vm::PowerState;
+
+/// A host to add.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddHost {
+    /// Its name, which is its address on the underlay.
+    pub name: String,
+    /// The cluster it joins; `None` for the only one.
+    pub cluster: Option<ClusterId>,
+    /// What it says it has; its agent says it again when it connects.
+    pub claim: Claim,
+    /// What runs its VMs.
+    pub driver: DriverKind,
+    /// Its physical NICs.
+    pub nics: Vec<String>,
+    /// The rack it stands in.
+    pub rack: String,
+}
+
+impl Inventory {
+    /// Adds a host to a cluster. The manager connects to it from then on.
+    ///
+    /// # Errors
+    /// The name is taken or cannot be an address, or it claims nothing.
+    pub fn host_add(&mut self, now: Timestamp, user: &str, add: AddHost) -> Result<HostId, Fault> {
+        let cluster = self.cluster_or_default(add.cluster)?;
+        check_name_form(&add.name)?;
+        if let Some(other) = self.hosts.values().find(|host| host.name == add.name) {
+            return Err(Fault::new(
+                FaultCode::DuplicateName,
+                format!("host '{}' exists already ({})", add.name, self.path(other.id.into())),
+            ));
+        }
+        self.check_name(cluster.into(), &add.name)?;
+        if add.claim.cores == 0 || add.claim.core_mhz == 0 || add.claim.memory.mib() == 0 {
+            return Err(Fault::invalid(format!(
+                "host '{}' claims no CPU or no memory; give at least one core and 1 MiB",
+                add.name
+            )));
+        }
+        let id = HostId::from_raw(self.next_id());
+        let record = HostRecord {
+            id,
+            name: add.name.clone(),
+            cluster,
+            claim: add.claim,
+            driver: add.driver,
+            nics: add.nics,
+            rack: add.rack,
+            datastores: self.datastores.keys().copied().collect(),
+            connection: HostConnection::NotResponding,
+            connection_changed: now,
+            maintenance: Maintenance::Off,
+            about: HostAbout::default(),
+        };
+        self.hosts.insert(id, record);
+        self.index.put_name(cluster.into(), &add.name, id);
+        self.touch_created(id);
+        self.record_event(now, user, id, EventKind::Created, "");
+        Ok(id)
+    }
+
+    /// Removes a host that has no VMs.
+    ///
+    /// # Errors
+    /// VMs are registered on it.
+    pub fn host_remove(&mut self, now: Timestamp, user: &str, id: HostId) -> Result<(), Fault> {
+        let record = self.host(id)?.clone();
+        if let Some(vm) = self.vms_on(id).next() {
+            return Err(Fault::new(
+                FaultCode::ResourceInUse,
+                format!(
+                    "VM '{}' is registered on host '{}'; move or delete its VMs first",
+                    vm.name, record.name
+                ),
+            ));
+        }
+        self.end_maintenance_task(now, id, &Fault::state("the host was removed"));
+        self.record_event(now, user, id, EventKind::Removed, "");
+        self.index.drop_name(record.cluster.into(), &record.name);
+        self.hosts.remove(&id);
+        self.drop_permissions_on(id.into());
+        self.touch_deleted(id);
+        Ok(())
+    }
+
+    /// Lets the manager go of a host: its VMs run on, unmanaged, until it is connected again.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn host_disconnect(&mut self, now: Timestamp, user: &str, id: HostId) -> Result<(), Fault> {
+        self.host(id)?;
+        if self.set_connection(now, id, HostConnection::Disconnected) {
+            let detail = "disconnected by a user";
+            self.record_event(now, user, id, EventKind::HostConnectionLost, detail);
+        }
+        Ok(())
+    }
+
+    /// Has the manager connect to a host that was disconnected.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn host_connect(&mut self, now: Timestamp, user: &str, id: HostId) -> Result<(), Fault> {
+        if self.host(id)?.connection == HostConnection::Disconnected {
+            self.set_connection(now, id, HostConnection::NotResponding);
+            self.record_event(now, user, id, EventKind::Reconfigured, "connecting");
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_connection(
+        &mut self,
+        now: Timestamp,
+        id: HostId,
+        connection: HostConnection,
+    ) -> bool {
+        match self.hosts.get_mut(&id) {
+            Some(host) if host.connection != connection => {
+                host.connection = connection;
+                host.connection_changed = now;
+                self.touch(id);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a host can be asked for something now.
+    #[must_use]
+    pub fn is_connected(&self, id: HostId) -> bool {
+        self.hosts.get(&id).is_some_and(|host| host.connection == HostConnection::Connected)
+    }
+
+    pub(super) fn check_connected(&self, id: HostId) -> Result<(), Fault> {
+        let host = self.host(id)?;
+        match host.connection {
+            HostConnection::Connected => Ok(()),
+            HostConnection::NotResponding => Err(Fault::new(
+                FaultCode::HostNotConnected,
+                format!("host '{}' does not answer; look at its power and cables", host.name),
+            )),
+            HostConnection::Disconnected => Err(Fault::new(
+                FaultCode::HostNotConnected,
+                format!(
+                    "host '{0}' is disconnected; connect it with 'racknest host connect {0}'",
+                    host.name
+                ),
+            )),
+        }
+    }
+
+    /// Asks a host to take no more VMs. The task ends when none runs there.
+    ///
+    /// # Errors
+    /// It is in maintenance already, or on the way there.
+    pub fn host_maintenance_enter(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        id: HostId,
+    ) -> Result<TaskId, Fault> {
+        let host = self.host(id)?;
+        if host.maintenance != Maintenance::Off {
+            return Err(Fault::state(format!(
+                "host '{}' is in maintenance or entering it already",
+                host.name
+            )));
+        }
+        let work = TaskWork::EnterMaintenance { host: id };
+        let task = self.begin_task(now, user, "host_maintenance_enter", id, work);
+        self.set_maintenance(id, Maintenance::Entering);
+        self.check_maintenance(now, id);
+        Ok(task)
+    }
+
+    /// Lets a host take VMs again; a task that waits for it to empty ends as cancelled.
+    ///
+    /// # Errors
+    /// It is not in maintenance.
+    pub fn host_maintenance_exit(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        id: HostId,
+    ) -> Result<(), Fault> {
+        let host = self.host(id)?;
+        if host.maintenance == Maintenance::Off {
+            return Err(Fault::state(format!("host '{}' is not in maintenance", host.name)));
+        }
+        let left = Fault::new(FaultCode::RequestCanceled, "maintenance was left");
+        self.end_maintenance_task(now, id, &left);
+        self.set_maintenance(id, Maintenance::Off);
+        self.record_event(now, user, id, EventKind::HostExitedMaintenance, "");
+        Ok(())
+    }
+
+    pub(super) fn cancel_maintenance(&mut self, now: Timestamp, task: TaskId, host: HostId) {
+        self.set_maintenance(host, Maintenance::Off);
+        let fault = Fault::new(FaultCode::RequestCanceled, "cancelled; the host takes VMs again");
+        self.end_task(now, task, Err(fault));
+    }
+
+    /// A host that enters maintenance is there once none of its VMs runs.
+    pub(super) fn check_maintenance(&mut self, now: Timestamp, id: HostId) {
+        let entering =
+            self.hosts.get(&id).is_some_and(|host| host.maintenance == Maintenance::Entering);
+        if !entering || self.vms_on(id).any(|vm| vm.power == PowerState::On || vm.pending.is_some())
+        {
+            return;
+        }
+        self.set_maintenance(id, Maintenance::On);
+        self.record_event(now, "", id, EventKind::HostEnteredMaintenance, "");
+        if let Some(task) = self.maintenance_task(id) {
+            self.end_task(now, task, Ok(()));
+        }
+    }
+
+    fn set_maintenance(&mut self, id: HostId, maintenance: Maintenance) {
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.maintenance = maintenance;
+            self.touch(id);
+        }
+    }
+
+    fn maintenance_task(&self, host: HostId) -> Option<TaskId> {
+        self.index
+            .running_tasks
+            .iter()
+            .copied()
+            .find(|id| self.tasks[id].work == TaskWork::EnterMaintenance { host })
+    }
+
+    fn end_maintenance_task(&mut self, now: Timestamp, host: HostId, fault: &Fault) {
+        if let Some(task) = self.maintenance_task(host) {
+            self.end_task(now, task, Err(fault.clone()));
+        }
+    }
+
+    /// Writes down a drill that somebody ran on a host (`HostFailed`, `LinkCut` …).
+    ///
+    /// # Errors
+    /// The host is not there.
+    pub fn host_drill(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        id: HostId,
+        kind: EventKind,
+        detail: &str,
+    ) -> Result<(), Fault> {
+        self.host(id)?;
+        self.record_event(now, user, EntityRef::Host(id), kind, detail);
+        Ok(())
+    }
+}

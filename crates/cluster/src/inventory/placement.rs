@@ -1,0 +1,101 @@
+//! Where a new VM goes: the host with the most room among those that can take it.
+//!
+//! Room is the claimed memory that is not promised to registered VMs, in proportion to the claim.
+//! Memory may be promised beyond the claim (that is what a lab does), so no host is ever full; one
+//! VM alone must fit.
+
+use alloc::format;
+use alloc::string::String;
+
+use racknest_types::bytes::Bytes;
+use racknest_types::fault::{Fault, FaultCode};
+use racknest_types::id::{ClusterId, HostId};
+
+use super::Inventory;
+use crate::record::host::{HostConnection, HostRecord, Maintenance};
+
+/// What a VM needs of a host.
+#[derive(Clone, Debug)]
+pub(super) struct Need<'a> {
+    pub(super) cluster: ClusterId,
+    pub(super) datastore: &'a str,
+    pub(super) vcpus: u16,
+    pub(super) memory: Bytes,
+}
+
+impl Inventory {
+    /// The host with most room.
+    ///
+    /// # Errors
+    /// None can take the VM; the fault says why the first of them cannot.
+    pub(super) fn place(&self, need: &Need<'_>) -> Result<HostId, Fault> {
+        self.hosts_of(need.cluster)
+            .filter(|host| self.obstacle(host, need).is_none())
+            .min_by_key(|host| (self.promised_permille(host), host.id))
+            .map(|host| host.id)
+            .ok_or_else(|| self.nowhere(need))
+    }
+
+    /// Whether this host can take the VM.
+    ///
+    /// # Errors
+    /// It cannot, and why.
+    pub(super) fn check_placement(&self, host: HostId, need: &Need<'_>) -> Result<(), Fault> {
+        let host = self.host(host)?;
+        if host.cluster != need.cluster {
+            return Err(Fault::invalid(format!(
+                "host '{}' is not in {}",
+                host.name,
+                self.describe(need.cluster.into())
+            )));
+        }
+        match self.obstacle(host, need) {
+            None => Ok(()),
+            Some((code, reason)) => Err(Fault::new(code, reason)),
+        }
+    }
+
+    fn obstacle(&self, host: &HostRecord, need: &Need<'_>) -> Option<(FaultCode, String)> {
+        let name = &host.name;
+        if host.connection != HostConnection::Connected {
+            let reason = format!("host '{name}' does not answer");
+            return Some((FaultCode::HostNotConnected, reason));
+        }
+        if host.maintenance != Maintenance::Off {
+            return Some((FaultCode::InvalidState, format!("host '{name}' is in maintenance")));
+        }
+        if need.memory > host.claim.memory || u32::from(need.vcpus) > host.claim.cores {
+            let reason = format!(
+                "host '{name}' has {} cores and {}, the VM needs {} and {}",
+                host.claim.cores, host.claim.memory, need.vcpus, need.memory
+            );
+            return Some((FaultCode::InsufficientResources, reason));
+        }
+        let mounted = |id| self.datastores.get(id).is_some_and(|it| it.name == need.datastore);
+        if !host.datastores.iter().any(mounted) {
+            let reason = format!("host '{name}' has not mounted datastore '{}'", need.datastore);
+            return Some((FaultCode::InvalidState, reason));
+        }
+        None
+    }
+
+    /// Memory promised to its VMs, per mille of its claim.
+    fn promised_permille(&self, host: &HostRecord) -> u64 {
+        let promised = self.index.host_memory.get(&host.id).copied().unwrap_or_default();
+        promised.mib() * 1000 / host.claim.memory.mib().max(1)
+    }
+
+    fn nowhere(&self, need: &Need<'_>) -> Fault {
+        let cluster = self.describe(need.cluster.into());
+        match self.hosts_of(need.cluster).find_map(|host| self.obstacle(host, need)) {
+            None => Fault::new(
+                FaultCode::InsufficientResources,
+                format!("{cluster} has no hosts; add one first"),
+            ),
+            Some((_, reason)) => Fault::new(
+                FaultCode::InsufficientResources,
+                format!("no host of {cluster} can take the VM: {reason}"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! VMs and templates: making, powering, moving, deleting.
+//!
+//! A request checks, begins a task, notes in the VM's `pending` what its host is asked for, and asks.
+//! `step.rs` takes the answer.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use racknest_types::bytes::Bytes;
+use racknest_types::fault::Fault;
+use racknest_types::id::{DatastoreId, FolderId, HostId, NetworkId, PoolId, TaskId, VmId};
+use racknest_types::time::Timestamp;
+
+use super::Inventory;
+use super::placement::Need;
+use super::vm_action::VmAction;
+use crate::record::datastore::DatastorePath;
+use crate::record::event::EventKind;
+use crate::record::folder::FolderKind;
+use crate::record::task::TaskWork;
+use crate::record::vm::{
+    Boot, Disk, DiskSource, Nic, Pending, PowerState, Step, VmConfig, VmRecord, Workload,
+};
+use crate::wire::VmSpec;
+
+/// The most virtual CPUs of a VM: what QEMU's `pc` machine takes.
+pub const VCPUS_MAX: u16 = 255;
+
+/// The least memory of a VM; below it the firmware does not start.
+pub const MEMORY_MIN: Bytes = Bytes::from_mib(4);
+
+/// The most memory of a VM.
+pub const MEMORY_MAX: Bytes = Bytes::from_gib(6 * 1024);
+
+/// The largest disk; vSphere's own limit.
+pub const DISK_MAX: Bytes = Bytes::from_gib(62 * 1024);
+
+/// The most disks of a VM.
+pub const DISKS_MAX: usize = 16;
+
+/// The most network adapters of a VM; vSphere's own limit.
+pub const NICS_MAX: usize = 10;
+
+/// A VM to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateVm {
+    /// Its name.
+    pub name: String,
+    /// The folder it goes to; `None` for the only datacenter's.
+    pub folder: Option<FolderId>,
+    /// The pool it draws from; `None` for the only cluster's root pool.
+    pub pool: Option<PoolId>,
+    /// The host it goes to; `None` places it where most room is.
+    pub host: Option<HostId>,
+    /// The datastore it goes to; `None` for the first that takes new VMs.
+    pub datastore: Option<DatastoreId>,
+    /// Virtual CPUs.
+    pub vcpus: u16,
+    /// Memory.
+    pub memory: Bytes,
+    /// The sizes of its disks, all empty.
+    pub disks: Vec<Bytes>,
+    /// The networks of its adapters.
+    pub nics: Vec<NetworkId>,
+    /// What it boots.
+    pub boot: Boot,
+    /// A note for people.
+    pub annotation: String,
+    /// What it does if it is simulated.
+    pub workload: Workload,
+    /// Whether it becomes a template.
+    pub is_template: bool,
+}
+
+/// A change of place; what is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MoveVm {
+    /// The host it goes to.
+    pub host: Option<HostId>,
+    /// The pool it draws from.
+    pub pool: Option<PoolId>,
+    /// The folder it is in.
+    pub folder: Option<FolderId>,
+}
+
+/// Everything about a VM that is about to be made but its disks' layers.
+pub(super) struct Draft {
+    pub(super) name: String,
+    pub(super) folder: FolderId,
+    pub(super) pool: PoolId,
+    pub(super) host: HostId,
+    pub(super) datastore: String,
+    pub(super) config: VmConfig,
+    pub(super) is_template: bool,
+}
+
+impl Inventory {
+    /// Makes a VM with empty disks.
+    ///
+    /// # Errors
+    /// Something in it cannot be used, or no host can take it.
+    pub fn vm_create(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        create: CreateVm,
+    ) -> Result<(VmId, TaskId), Fault> {
+        let folder = self.folder_or_default(create.folder, FolderKind::Vms)?;
+        self.check_name(folder.into(), &create.name)?;
+        let pool = self.pool_or_default(create.pool, None)?;
+        let datastore = self.datastore_or_default(create.datastore)?;
+        check_size(&create.name, create.vcpus, create.memory)?;
+        check_disks(&create.name, &create.disks)?;
+        self.check_nics(&create.name, &create.nics)?;
+        let need = Need {
+            cluster: self.pool(pool)?.cluster,
+            datastore: &datastore,
+            vcpus: create.vcpus,
+            memory: create.memory,
+        };
+        let host = self.place_at(create.host, &need)?;
+        let sources = create.disks.iter().map(|_| DiskSource::Empty).collect();
+        let nics = (0..).zip(&create.nics).map(|(key, &network)| self.new_nic(key, network));
+        let nics = nics.collect::<Vec<_>>();
+        let config = VmConfig {
+            vcpus: create.vcpus,
+            memory: create.memory,
+            disks: Vec::new(),
+            nics,
+            boot: create.boot,
+            annotation: create.annotation,
+            workload: create.workload,
+        };
+        let draft = Draft {
+            name: create.name,
+            folder,
+            pool,
+            host,
+            datastore,
+            config,
+            is_template: create.is_template,
+        };
+        let id = self.put_draft(now, draft);
+        self.update_vm(id, |vm| {
+            for (key, &capacity) in (0..).zip(&create.disks) {
+                let file = layer_file(&vm.home, key, 0);
+                vm.config.disks.push(Disk { key, capacity, file, backing: Vec::new() });
+            }
+        });
+        let task = self.begin_task(now, user, "vm_create", id, TaskWork::Step);
+        self.begin_step(id, task, Step::Create { sources, power_on: false });
+        Ok((id, task))
+    }
+
+    pub(super) fn place_at(&self, host: Option<HostId>, need: &Need<'_>) -> Result<HostId, Fault> {
+        match host {
+            Some(host) => self.check_placement(host, need).map(|()| host),
+            None => self.place(need),
+        }
+    }
+
+    /// Puts a VM into the inventory, powered off and without disks.
+    pub(super) fn put_draft(&mut self, now: Timestamp, draft: Draft) -> VmId {
+        let id = VmId::from_raw(self.next_id());
+        let uuid = (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64());
+        let home = self.free_home(&draft.datastore, &draft.name, id);
+        let vm = VmRecord {
+            id,
+            uuid: as_uuid_v4(uuid),
+            name: draft.name,
+            folder: draft.folder,
+            pool: (!draft.is_template).then_some(draft.pool),
+            host: draft.host,
+            home,
+            is_template: draft.is_template,
+            config: draft.config,
+            power: PowerState::Off,
+            power_changed: now,
+            pending: None,
+            current_snapshot: None,
+            next_layer: 1,
+            created: now,
+        };
+        self.index.put_name(vm.folder.into(), &vm.name, id);
+        self.index.add_vm(&vm);
+        self.vms.insert(id, vm);
+        self.touch_created(id);
+        id
+    }
+
+    /// The directory of a new VM: its name, made unique with its id where another has it.
+    fn free_home(&self, datastore: &str, name: &str, id: VmId) -> DatastorePath {
+        let home = DatastorePath { datastore: datastore.into(), path: name.into() };
+        if self.index.homes.contains_key(&home) {
+            return DatastorePath { path: format!("{name}_{}", id.raw()), ..home };
+        }
+        home
+    }
+
+    pub(super) fn remove_vm(&mut self, id: VmId) {
+        if let Some(vm) = self.vms.remove(&id) {
+            let snapshots = self.snapshots_of(id).map(|it| it.id).collect::<Vec<_>>();
+            snapshots.into_iter().for_each(|snapshot| self.remove_snapshot(snapshot));
+            self.index.drop_name(vm.folder.into(), &vm.name);
+            self.index.remove_vm(&vm);
+            self.drop_permissions_on(id.into());
+            self.touch_deleted(id);
+        }
+    }
+
+    /// Changes a VM and what is derived from it.
+    pub(super) fn update_vm(&mut self, id: VmId, change: impl FnOnce(&mut VmRecord)) {
+        let Some(vm) = self.vms.get_mut(&id) else {
+            return;
+        };
+        self.index.remove_vm(vm);
+        change(vm);
+        self.index.add_vm(vm);
+        self.touch(id);
+    }
+
+    /// Changes of a VM what nothing is derived from: neither its place, its name nor its config.
+    pub(super) fn alter_vm(&mut self, id: VmId, change: impl FnOnce(&mut VmRecord)) {
+        if let Some(vm) = self.vms.get_mut(&id) {
+            change(vm);
+            self.touch(id);
+        }
+    }
+
+    /// A network adapter with an address that no other has: `00:50:56` and 22 bits of a number that
+    /// is never used twice, in the range that vSphere gives to addresses set by hand.
+    pub(super) fn new_nic(&mut self, key: u32, network: NetworkId) -> Nic {
+        let [.., high, middle, low] = (self.next_id() & 0x3f_ffff).to_be_bytes();
+        let vlan = self.networks.get(&network).map_or(0, |network| network.vlan);
+        Nic { key, mac: [0x00, 0x50, 0x56, high, middle, low], network, vlan, connected: true }
+    }
+
+    pub(super) fn check_nics(&self, name: &str, nics: &[NetworkId]) -> Result<(), Fault> {
+        if nics.len() > NICS_MAX {
+            return Err(Fault::invalid(format!(
+                "VM '{name}': {} network adapters are more than {NICS_MAX}",
+                nics.len()
+            )));
+        }
+        nics.iter().try_for_each(|&network| self.network(network).map(drop))
+    }
+
+    /// What a VM's host needs to know of it.
+    pub(super) fn spec(&self, vm: &VmRecord) -> VmSpec {
+        VmSpec {
+            id: vm.id,
+            uuid: vm.uuid,
+            name: vm.name.clone(),
+            home: vm.home.clone(),
+            config: vm.config.clone(),
+        }
+    }
+
+    fn vm_step(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        id: VmId,
+        action: VmAction,
+        step: Step,
+    ) -> Result<TaskId, Fault> {
+        self.check_vm_action(id, action)?;
+        let mut operation = String::from("vm_");
+        operation.push_str(action.name());
+        let task = self.begin_task(now, user, &operation, id, TaskWork::Step);
+        self.begin_step(id, task, step);
+        Ok(task)
+    }
+
+    /// Starts a VM, or continues it where it was suspended.
+    ///
+    /// # Errors
+    /// It runs, is busy, is a template, or its host cannot start it now.
+    pub fn vm_power_on(&mut self, now: Timestamp, user: &str, id: VmId) -> Result<TaskId, Fault> {
+        self.vm_step(now, user, id, VmAction::PowerOn, Step::PowerOn)
+    }
+
+    /// Stops a VM at once, as if its plug were pulled.
+    ///
+    /// # Errors
+    /// It does not run, or is busy.
+    pub fn vm_power_off(&mut self, now: Timestamp, user: &str, id: VmId) -> Result<TaskId, Fault> {
+        self.vm_step(now, user, id, VmAction::PowerOff, Step::PowerOff)
+    }
+
+    /// Asks a VM's guest to shut down. The task ends when it was asked.
+    ///
+    /// # Errors
+    /// It does not run, or is busy.
+    pub fn vm_shutdown(&mut self, now: Timestamp, user: &str, id: VmId) -> Result<TaskId, Fault> {
+        self.vm_step(now, user, id, VmAction::Shutdown, Step::Shutdown)
+    }
+
+    /// Restarts a VM at once.
+    ///
+    /// # Errors
+    /// It does not run, or is busy.
+    pub fn vm_reset(&mut self, now: Timestamp, user: &str, id: VmId) -> Result<TaskId, Fault> {
+        self.vm_step(now, user, id, VmAction::Reset, Step::Reset)
+    }
+
+    /// Saves a VM's memory to disk and stops it.
+    ///
+    /// # Errors
+    /// It does not run, or is busy.
+    pub fn vm_suspend(&mut self, now: Timestamp, user: &str, id: VmId) -> Result<TaskId, Fault> {
+        self.vm_step(now, user, id, VmAction::Suspend, Step::Suspend)
+    }
+
+    /// Deletes a VM with its files and snapshots.
+    ///
+    /// # Errors
+    /// It runs, is busy, or linked clones stand on its disks.
+    pub fn vm_delete(&mut self, now: Timestamp, user: &str, id: VmId) -> Result<TaskId, Fault> {
+        self.vm_step(now, user, id, VmAction::Delete, Step::Delete)
+    }
+
+    /// Takes a VM out of the inventory; its files stay on their datastore.
+    ///
+    /// # Errors
+    /// It is not powered off, is busy, or linked clones stand on its disks.
+    pub fn vm_unregister(&mut self, now: Timestamp, user: &str, id: VmId) -> Result<TaskId, Fault> {
+        self.vm_step(now, user, id, VmAction::Unregister, Step::Unregister)
+    }
+
+    /// Makes a VM a template: its disks stay as they are, so that clones can share them.
+    ///
+    /// # Errors
+    /// It is not powered off, is busy, or has snapshots.
+    pub fn vm_mark_template(&mut self, now: Timestamp, user: &str, id: VmId) -> Result<(), Fault> {
+        self.check_vm_action(id, VmAction::MarkTemplate)?;
+        self.update_vm(id, |vm| {
+            vm.is_template = true;
+            vm.pool = None;
+        });
+        self.record_event(now, user, id, EventKind::Reconfigured, "is a template");
+        Ok(())
+    }
+
+    /// Makes a template a VM again.
+    ///
+    /// # Errors
+    /// It is none, or linked clones stand on its disks.
+    pub fn vm_mark_vm(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        id: VmId,
+        pool: Option<PoolId>,
+    ) -> Result<(), Fault> {
+        self.check_vm_action(id, VmAction::MarkVm)?;
+        let cluster = self.host(self.vm(id)?.host)?.cluster;
+        let pool = self.pool_or_default(pool, Some(cluster))?;
+        self.update_vm(id, |vm| {
+            vm.is_template = false;
+            vm.pool = Some(pool);
+        });
+        self.record_event(now, user, id, EventKind::Reconfigured, "is a VM");
+        Ok(())
+    }
+
+    /// Moves a VM to another folder or pool at once, and to another host by a task.
+    ///
+    /// # Errors
+    /// A place is not there or cannot take it, or it runs and should change its host.
+    pub fn vm_move(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        id: VmId,
+        place: MoveVm,
+    ) -> Result<Option<TaskId>, Fault> {
+        let vm = self.vm(id)?.clone();
+        let to = place.host.filter(|host| *host != vm.host);
+        if let Some(to) = to {
+            self.check_vm_action(id, VmAction::Move)?;
+            let need = Need {
+                cluster: self.host(to)?.cluster,
+                datastore: &vm.home.datastore,
+                vcpus: vm.config.vcpus,
+                memory: vm.config.memory,
+            };
+            self.check_placement(to, &need)?;
+        }
+        let pool = self.pool_after_move(&vm, to, place.pool)?;
+        let folder = place.folder.filter(|folder| *folder != vm.folder);
+        if let Some(folder) = folder {
+            self.folder_or_default(Some(folder), FolderKind::Vms)?;
+            self.check_name(folder.into(), &vm.name)?;
+            self.index.drop_name(vm.folder.into(), &vm.name);
+            self.index.put_name(folder.into(), &vm.name, id);
+            self.update_vm(id, |vm| vm.folder = folder);
+            let path = self.path(folder.into());
+            self.record_event(now, user, id, EventKind::Moved, format!("to folder {path}"));
+        }
+        if pool != vm.pool {
+            self.update_vm(id, |vm| vm.pool = pool);
+        }
+        let Some(to) = to else {
+            return Ok(None);
+        };
+        let task = self.begin_task(now, user, "vm_move", id, TaskWork::Step);
+        self.begin_step(id, task, Step::MoveOut { to });
+        Ok(Some(task))
+    }
+
+    /// A VM's pool is always one of its host's cluster.
+    fn pool_after_move(
+        &self,
+        vm: &VmRecord,
+        to: Option<HostId>,
+        pool: Option<PoolId>,
+    ) -> Result<Option<PoolId>, Fault> {
+        let cluster = self.host(to.unwrap_or(vm.host))?.cluster;
+        if vm.is_template {
+            return Ok(None);
+        }
+        if let Some(pool) = pool {
+            if self.pool(pool)?.cluster != cluster {
+                return Err(Fault::invalid(format!(
+                    "{} is not in {}, where the VM's host is",
+                    self.describe(pool.into()),
+                    self.describe(cluster.into())
+                )));
+            }
+            return Ok(Some(pool));
+        }
+        match vm.pool {
+            Some(old) if self.pool(old)?.cluster == cluster => Ok(Some(old)),
+            _ => Ok(Some(self.cluster(cluster)?.root_pool)),
+        }
+    }
+
+    /// Notes what a VM's host is asked for, and asks.
+    pub(super) fn begin_step(&mut self, id: VmId, task: TaskId, step: Step) {
+        self.alter_vm(id, |vm| vm.pending = Some(Pending { task, step }));
+        self.send_pending(id);
+    }
+}
+
+/// The file of one layer of a VM's disk.
+pub(super) fn layer_file(home: &DatastorePath, key: u32, layer: u32) -> DatastorePath {
+    let path = match layer {
+        0 => format!("{}/disk{key}.qcow2", home.path),
+        layer => format!("{}/disk{key}-{layer:06}.qcow2", home.path),
+    };
+    DatastorePath { datastore: home.datastore.clone(), path }
+}
+
+pub(super) fn check_size(name: &str, vcpus: u16, memory: Bytes) -> Result<(), Fault> {
+    if vcpus == 0 || vcpus > VCPUS_MAX {
+        return Err(Fault::invalid(format!(
+            "VM '{name}': {vcpus} vCPUs cannot be; give 1 to {VCPUS_MAX}"
+        )));
+    }
+    if memory < MEMORY_MIN || memory > MEMORY_MAX || !memory.get().is_multiple_of(1 << 20) {
+        return Err(Fault::invalid(format!(
+            "VM '{name}': {memory} of memory cannot be; give whole MiB from {MEMORY_MIN} to {MEMORY_MAX}"
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn check_disks(name: &str, disks: &[Bytes]) -> Result<(), Fault> {
+    if disks.len() > DISKS_MAX {
+        return Err(Fault::invalid(format!(
+            "VM '{name}': {} disks are more than {DISKS_MAX}",
+            disks.len()
+        )));
+    }
+    disks.iter().try_for_each(|&size| check_disk(name, size))
+}
+
+pub(super) fn check_disk(name: &str, size: Bytes) -> Result<(), Fault> {
+    if size < Bytes::from_mib(1) || size > DISK_MAX || !size.get().is_multiple_of(512) {
+        return Err(Fault::invalid(format!(
+            "VM '{name}': a disk of {size} cannot be; give 1 MiB to {DISK_MAX}"
+        )));
+    }
+    Ok(())
+}
+
+/// Sets the version and variant bits of a random UUID (RFC 9562, version 4).
+const fn as_uuid_v4(random: u128) -> u128 {
+    (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)
+}

@@ -1,0 +1,201 @@
+//! Changing what a VM is called and made of.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use racknest_types::bytes::Bytes;
+use racknest_types::fault::Fault;
+use racknest_types::id::{NetworkId, TaskId, VmId};
+use racknest_types::time::Timestamp;
+
+use super::Inventory;
+use super::vm::{DISKS_MAX, check_disk, check_size, layer_file};
+use super::vm_action::VmAction;
+use crate::record::event::EventKind;
+use crate::record::task::TaskWork;
+use crate::record::vm::{Boot, Disk, Step, VmConfig, VmRecord, Workload};
+
+/// A change of what a VM is made of; what is `None` or empty stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EditVm {
+    /// Virtual CPUs.
+    pub vcpus: Option<u16>,
+    /// Memory.
+    pub memory: Option<Bytes>,
+    /// The sizes of empty disks to add.
+    pub add_disks: Vec<Bytes>,
+    /// The keys of disks to remove, with their files.
+    pub remove_disks: Vec<u32>,
+    /// The networks of adapters to add.
+    pub add_nics: Vec<NetworkId>,
+    /// The keys of adapters to remove.
+    pub remove_nics: Vec<u32>,
+    /// Adapters to plug in (`true`) or unplug, or to move to another network.
+    pub change_nics: Vec<ChangeNic>,
+    /// What it boots.
+    pub boot: Option<Boot>,
+    /// The note.
+    pub annotation: Option<String>,
+    /// What it does if it is simulated.
+    pub workload: Option<Workload>,
+}
+
+/// A change of one network adapter; what is `None` stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeNic {
+    /// Which one.
+    pub key: u32,
+    /// The network it is attached to.
+    pub network: Option<NetworkId>,
+    /// Whether its cable is plugged in.
+    pub connected: Option<bool>,
+}
+
+impl Inventory {
+    /// Gives a VM another name. Its files keep theirs.
+    ///
+    /// # Errors
+    /// The name cannot be used in its folder.
+    pub fn vm_rename(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        id: VmId,
+        name: &str,
+    ) -> Result<(), Fault> {
+        let (folder, old) = {
+            let vm = self.vm(id)?;
+            (vm.folder, vm.name.clone())
+        };
+        if old == name {
+            return Ok(());
+        }
+        self.check_name(folder.into(), name)?;
+        self.index.drop_name(folder.into(), &old);
+        self.index.put_name(folder.into(), name, id);
+        self.alter_vm(id, |vm| vm.name = name.into());
+        self.record_event(now, user, id, EventKind::Renamed, format!("from '{old}'"));
+        Ok(())
+    }
+
+    /// Changes what a VM is made of; a running one as far as its driver can.
+    ///
+    /// # Errors
+    /// Something in it cannot be used, or the VM is busy. What a driver refuses ends the task.
+    pub fn vm_edit(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        id: VmId,
+        edit: EditVm,
+    ) -> Result<TaskId, Fault> {
+        self.check_vm_action(id, VmAction::Edit)?;
+        let vm = self.vm(id)?.clone();
+        let config = self.edited(&vm, edit)?;
+        let task = self.begin_task(now, user, "vm_edit", id, TaskWork::Step);
+        self.begin_step(id, task, Step::Reconfigure { config });
+        Ok(task)
+    }
+
+    fn edited(&mut self, vm: &VmRecord, edit: EditVm) -> Result<VmConfig, Fault> {
+        let mut config = vm.config.clone();
+        config.vcpus = edit.vcpus.unwrap_or(config.vcpus);
+        config.memory = edit.memory.unwrap_or(config.memory);
+        check_size(&vm.name, config.vcpus, config.memory)?;
+        let host = self.host(vm.host)?;
+        if config.memory > host.claim.memory || u32::from(config.vcpus) > host.claim.cores {
+            return Err(Fault::invalid(format!(
+                "VM '{}' is on host '{}', which has {} cores and {}; it cannot have {} and {}",
+                vm.name,
+                host.name,
+                host.claim.cores,
+                host.claim.memory,
+                config.vcpus,
+                config.memory
+            )));
+        }
+        config.boot = edit.boot.unwrap_or(config.boot);
+        config.annotation = edit.annotation.unwrap_or(config.annotation);
+        config.workload = edit.workload.unwrap_or(config.workload);
+        self.edit_disks(vm, &mut config, &edit.add_disks, &edit.remove_disks)?;
+        self.change_nics(vm, &mut config, &edit.change_nics)?;
+        for key in edit.remove_nics {
+            let before = config.nics.len();
+            config.nics.retain(|nic| nic.key != key);
+            if config.nics.len() == before {
+                return Err(no_such(vm, "network adapter", key));
+            }
+        }
+        let networks = config.nics.iter().map(|nic| nic.network).chain(edit.add_nics.clone());
+        self.check_nics(&vm.name, &networks.collect::<Vec<_>>())?;
+        for network in edit.add_nics {
+            let key = config.nics.iter().map(|nic| nic.key + 1).max().unwrap_or(0);
+            let nic = self.new_nic(key, network);
+            config.nics.push(nic);
+        }
+        Ok(config)
+    }
+
+    fn edit_disks(
+        &self,
+        vm: &VmRecord,
+        config: &mut VmConfig,
+        add: &[Bytes],
+        remove: &[u32],
+    ) -> Result<(), Fault> {
+        if !remove.is_empty() && self.snapshots_of(vm.id).next().is_some() {
+            return Err(Fault::state(format!(
+                "VM '{}' has snapshots, which need its disks; delete them before a disk",
+                vm.name
+            )));
+        }
+        for &key in remove {
+            let before = config.disks.len();
+            config.disks.retain(|disk| disk.key != key);
+            if config.disks.len() == before {
+                return Err(no_such(vm, "disk", key));
+            }
+        }
+        if config.disks.len() + add.len() > DISKS_MAX {
+            return Err(Fault::invalid(format!(
+                "VM '{}' would have more than {DISKS_MAX} disks",
+                vm.name
+            )));
+        }
+        // A removed disk's key may be used again, so its file must not be: layers count on.
+        for (place, &capacity) in (0..).zip(add) {
+            check_disk(&vm.name, capacity)?;
+            let key = vm.config.disks.iter().map(|disk| disk.key + 1).max().unwrap_or(0) + place;
+            let file = layer_file(&vm.home, key, vm.next_layer);
+            config.disks.push(Disk { key, capacity, file, backing: Vec::new() });
+        }
+        Ok(())
+    }
+
+    fn change_nics(
+        &self,
+        vm: &VmRecord,
+        config: &mut VmConfig,
+        changes: &[ChangeNic],
+    ) -> Result<(), Fault> {
+        for change in changes {
+            let network = change.network.map(|id| self.network(id)).transpose()?;
+            let nic = config
+                .nics
+                .iter_mut()
+                .find(|nic| nic.key == change.key)
+                .ok_or_else(|| no_such(vm, "network adapter", change.key))?;
+            if let Some(network) = network {
+                nic.network = network.id;
+                nic.vlan = network.vlan;
+            }
+            nic.connected = change.connected.unwrap_or(nic.connected);
+        }
+        Ok(())
+    }
+}
+
+fn no_such(vm: &VmRecord, what: &str, key: u32) -> Fault {
+    Fault::not_found(format!("{what} {key} of VM '{}'", vm.name))
+}

@@ -1,0 +1,127 @@
+//! Pulling cables from outside: what the manager and the command line use.
+//!
+//! Each order opens a connection of its own, so that a handle stays good over restarts of the box.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use racknest_types::fault::{Fault, FaultCode};
+use tokio::time::timeout;
+
+use crate::packet::PacketSocket;
+use crate::wire::{
+    Hello, LinkState, MESSAGE_MAX, MachineName, NicName, Order, Reply, VERSION, encode,
+};
+
+/// How long an order may take: a cable is changed within one write to the disk.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The desk of a box.
+#[derive(Clone, Debug)]
+pub struct Control {
+    socket: PathBuf,
+}
+
+impl Control {
+    /// The desk of the box behind this socket, which need not run yet.
+    #[must_use]
+    pub fn at(socket: &Path) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// The desk of the box behind this socket.
+    ///
+    /// # Errors
+    /// When no box answers there.
+    pub async fn connect(socket: &Path) -> Result<Self, Fault> {
+        let control = Self::at(socket);
+        control.open().await?;
+        Ok(control)
+    }
+
+    /// Pulls the cable of a card. Doing it twice is fine.
+    ///
+    /// # Errors
+    /// When there is no such card, or the box does not answer.
+    pub async fn cut(&self, machine: &MachineName, nic: &NicName) -> Result<(), Fault> {
+        self.order(&Order::Cut { machine: machine.clone(), nic: nic.clone() }).await.map(drop)
+    }
+
+    /// Puts the cable of a card back. Doing it twice is fine.
+    ///
+    /// # Errors
+    /// As for [`Control::cut`].
+    pub async fn restore(&self, machine: &MachineName, nic: &NicName) -> Result<(), Fault> {
+        self.order(&Order::Restore { machine: machine.clone(), nic: nic.clone() }).await.map(drop)
+    }
+
+    /// Takes a machine that is off away for good, with its cables.
+    ///
+    /// # Errors
+    /// When there is none of that name, or it is connected.
+    pub async fn unplug(&self, machine: &MachineName) -> Result<(), Fault> {
+        self.order(&Order::Unplug { machine: machine.clone() }).await.map(drop)
+    }
+
+    /// All cables, in order of machine and card.
+    ///
+    /// # Errors
+    /// When the box does not answer.
+    pub async fn links(&self) -> Result<Vec<LinkState>, Fault> {
+        self.order(&Order::Links).await
+    }
+
+    async fn order(&self, order: &Order) -> Result<Vec<LinkState>, Fault> {
+        let socket = self.open().await?;
+        let carried_out = async {
+            socket.send_with_fd(&encode(order), None).await.map_err(|e| self.silent(&e))?;
+            self.read_replies(&socket).await
+        };
+        match timeout(ORDER_TIMEOUT, carried_out).await {
+            Ok(done) => done,
+            Err(_) => Err(self.silent(&io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    async fn open(&self) -> Result<PacketSocket, Fault> {
+        let opened = async {
+            let socket = PacketSocket::connect(&self.socket).await?;
+            socket.send_with_fd(&encode(&Hello::Desk { version: VERSION }), None).await?;
+            Ok(socket)
+        };
+        let socket = opened.await.map_err(|error: io::Error| self.silent(&error))?;
+        let welcome = self.read_replies(&socket);
+        match timeout(ORDER_TIMEOUT, welcome).await {
+            Ok(read) => read.map(|_| socket),
+            Err(_) => Err(self.silent(&io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    async fn read_replies(&self, socket: &PacketSocket) -> Result<Vec<LinkState>, Fault> {
+        let mut buffer = vec![0; MESSAGE_MAX];
+        let mut all = Vec::new();
+        loop {
+            let size = socket.recv(&mut buffer).await.map_err(|error| self.silent(&error))?;
+            let reply = serde_json::from_slice(&buffer[..size]);
+            match reply.map_err(|error| self.silent(&error.into()))? {
+                Reply::Done => return Ok(all),
+                Reply::Failed(fault) => return Err(fault),
+                Reply::Links { links, more } => {
+                    all.extend(links);
+                    if !more {
+                        return Ok(all);
+                    }
+                }
+            }
+        }
+    }
+
+    fn silent(&self, error: &io::Error) -> Fault {
+        let path = self.socket.display();
+        Fault::new(
+            FaultCode::HostNotConnected,
+            format!("no box answers at {path} ({error}); start it with: racknest up"),
+        )
+    }
+}

@@ -1,0 +1,155 @@
+//! The physical switch: the frames that guests send through the cards of their hosts.
+//!
+//! Each card that a host opened raw is a trunk port. The switch floods what it does not know to
+//! every other card, also to a second card of the same host: a virtual switch must drop what comes
+//! back to it.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use racknest_switch::{Egress, PortId, PortMode, Switch, TagAction};
+
+use crate::clock::Stopwatch;
+use crate::fabric::buffers::Buffers;
+use crate::fabric::link::Link;
+use crate::packet::PacketSocket;
+use crate::wire::{MachineName, NicName};
+
+/// The longest frame: 9,000 bytes of payload, the header, two tags, and some room.
+pub const FRAME_MAX: usize = 9_216;
+
+/// A switch with a socket behind each port.
+#[derive(Debug)]
+pub(crate) struct PhysicalSwitch {
+    clock: Stopwatch,
+    // Guards table and ports; held for one decision, never while sending.
+    core: Mutex<Core>,
+}
+
+#[derive(Debug, Default)]
+struct Core {
+    switch: Switch,
+    wires: BTreeMap<PortId, Arc<Wire>>,
+    ports: BTreeMap<(MachineName, NicName), PortId>,
+}
+
+/// A card that is plugged in.
+#[derive(Debug)]
+struct Wire {
+    socket: PacketSocket,
+    link: Arc<Link>,
+}
+
+/// A decision and where to carry it out.
+struct Send {
+    egress: Egress,
+    wire: Arc<Wire>,
+}
+
+/// A port in use; given back when dropped.
+struct Plugged<'a> {
+    switch: &'a PhysicalSwitch,
+    port: PortId,
+    wire: Arc<Wire>,
+}
+
+impl PhysicalSwitch {
+    /// Carries the frames of a card until its socket is closed.
+    pub(crate) async fn serve(&self, link: Arc<Link>, socket: PacketSocket, buffers: &Buffers) {
+        let plugged = self.plug(link, socket);
+        let (mut egresses, mut sends) = (Vec::new(), Vec::new());
+        let forward = |frame: &[u8]| {
+            self.decide(plugged.port, frame, &mut egresses, &mut sends);
+            self.send(&plugged.wire, frame, &mut sends);
+        };
+        if let Err(error) = plugged.wire.socket.for_each(buffers, forward).await {
+            tracing::debug!(link = ?plugged.wire.link, %error, "raw card failed");
+        }
+    }
+
+    /// Takes notice that a cable was cut or restored.
+    pub(crate) fn set_link(&self, link: &Link) {
+        let mut core = self.core();
+        let key = (link.machine().clone(), link.nic().clone());
+        if let Some(&port) = core.ports.get(&key) {
+            core.switch.set_link(port, link.is_up());
+        }
+    }
+
+    fn plug(&self, link: Arc<Link>, socket: PacketSocket) -> Plugged<'_> {
+        let mut core = self.core();
+        let port = core.switch.add_port(PortMode::trunk());
+        core.switch.set_link(port, link.is_up());
+        core.ports.insert((link.machine().clone(), link.nic().clone()), port);
+        let wire = Arc::new(Wire { socket, link });
+        core.wires.insert(port, Arc::clone(&wire));
+        Plugged { switch: self, port, wire }
+    }
+
+    fn unplug(&self, port: PortId, link: &Link) {
+        let mut core = self.core();
+        core.switch.remove_port(port);
+        core.wires.remove(&port);
+        let key = (link.machine().clone(), link.nic().clone());
+        // The card may have been opened again before the former socket was seen closed.
+        if core.ports.get(&key) == Some(&port) {
+            core.ports.remove(&key);
+        }
+    }
+
+    fn decide(&self, port: PortId, frame: &[u8], out: &mut Vec<Egress>, sends: &mut Vec<Send>) {
+        sends.clear();
+        let now_ms = self.clock.millis();
+        let mut core = self.core();
+        let Core { switch, wires, .. } = &mut *core;
+        if frame.len() > FRAME_MAX {
+            return;
+        }
+        switch.forward(now_ms, port, frame, out);
+        for &egress in &*out {
+            let wire = wires.get(&egress.port).expect("a port of the switch has a wire");
+            sends.push(Send { egress, wire: Arc::clone(wire) });
+        }
+    }
+
+    fn send(&self, from: &Wire, frame: &[u8], sends: &mut Vec<Send>) {
+        if from.link.is_up() {
+            from.link.count_sent(frame.len());
+        } else {
+            from.link.count_dropped();
+        }
+        for Send { egress, wire } in sends.drain(..) {
+            let size = egress.tag.size_after(frame.len());
+            if send_tagged(&wire.socket, egress.tag, frame) {
+                wire.link.count_received(size);
+            } else {
+                wire.link.count_dropped();
+                self.core().switch.handle_unsent(egress.port, size);
+            }
+        }
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for PhysicalSwitch {
+    fn default() -> Self {
+        Self { clock: Stopwatch::start(), core: Mutex::default() }
+    }
+}
+
+impl Drop for Plugged<'_> {
+    fn drop(&mut self) {
+        self.switch.unplug(self.port, &self.wire.link);
+    }
+}
+
+/// Whether there was room for it.
+fn send_tagged(socket: &PacketSocket, action: TagAction, frame: &[u8]) -> bool {
+    let mut tag = [0; 4];
+    let pieces = action.pieces(frame, &mut tag).map(IoSlice::new);
+    socket.try_send(&pieces).is_ok()
+}

@@ -1,0 +1,274 @@
+//! What is said over the fabric's socket: names, and the messages of machines and of the desk.
+//!
+//! Everything travels as packets (`SOCK_SEQPACKET`), one JSON message each, so that a file
+//! descriptor belongs to exactly one message. A connection opens with a [`Hello`] and is from then
+//! on a machine's ([`Request`] one way, [`Notice`] the other) or the desk's ([`Order`], [`Reply`]).
+//! Bytes of streams, datagrams and frames never pass here: they have descriptors of their own.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use racknest_types::fault::Fault;
+use serde::{Deserialize, Serialize};
+
+/// Both ends must say the same; they are the same binary unless an old process lives on.
+pub(crate) const VERSION: u32 = 1;
+
+/// The longest message. A page of links is the largest: 200 of about 250 bytes.
+pub(crate) const MESSAGE_MAX: usize = 64 * 1024;
+
+/// How many links go into one [`Reply`].
+pub(crate) const LINKS_PER_REPLY: usize = 200;
+
+/// The longest name of a machine or NIC, in bytes. A datagram carries the length in one byte.
+pub const NAME_LEN_MAX: usize = 80;
+
+/// The text cannot name a machine or a NIC.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} cannot be a name on the underlay: use 1 to 80 letters, digits, dots, dashes and \
+     underscores"
+)]
+pub struct ParseNameError(String);
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = ParseNameError;
+
+            fn try_from(text: String) -> Result<Self, ParseNameError> {
+                text.parse()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseNameError;
+
+            fn from_str(text: &str) -> Result<Self, ParseNameError> {
+                if is_name(text) { Ok(Self(text.into())) } else { Err(ParseNameError(text.into())) }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.as_str().to_owned()
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of a machine on the underlay: `vcenter`, `esx01`.
+    ///
+    /// ```
+    /// use racknest_underlay::MachineName;
+    ///
+    /// let host: MachineName = "esx01".parse().unwrap();
+    /// assert_eq!(host.to_string(), "esx01");
+    /// assert!("no spaces".parse::<MachineName>().is_err());
+    /// ```
+    MachineName
+}
+name! {
+    /// The name of a network card of a machine: `vmnic0`.
+    NicName
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_LEN_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+        // Names become file names elsewhere; these two mean directories.
+        && text != "."
+        && text != ".."
+}
+
+/// The first packet of every connection.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Hello {
+    /// A machine plugs in its cards.
+    Machine { version: u32, name: MachineName, nics: Vec<NicName> },
+    /// Somebody wants to pull cables.
+    Desk { version: u32 },
+}
+
+/// What a machine asks of the fabric. `call` comes back in the [`Notice::Answer`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Take streams to this port.
+    Listen { call: u64, port: u16 },
+    /// Take none any more. Not answered.
+    Unlisten { port: u16 },
+    /// Open a stream. The answer carries it.
+    Dial { call: u64, machine: MachineName, port: u16, timeout_ms: u64 },
+    /// Open a datagram socket. The answer carries it.
+    Datagram { call: u64, port: u16 },
+    /// Open the raw side of a card. The answer carries it.
+    Ethernet { call: u64, nic: NicName },
+}
+
+/// What the fabric tells a machine.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Notice {
+    /// The machine is plugged in.
+    Welcome,
+    /// The machine is not let in; the connection ends.
+    Refused(Refusal),
+    /// The end of a call; with a descriptor when it opened something.
+    Answer { call: u64, refusal: Option<Refusal> },
+    /// Somebody dialled a port that is listened to; with a descriptor.
+    Incoming { from: MachineName, port: u16 },
+    /// The links of this machine: which are up. Sent at first and after each change.
+    Links(Vec<(NicName, bool)>),
+}
+
+/// Why the fabric did not do what a machine asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Refusal {
+    #[error("the box speaks version {0} of the underlay; use the racknest that started it")]
+    Version(u32),
+    #[error("a machine of that name is connected")]
+    NameTaken,
+    #[error("a machine needs NICs, each with a name of its own")]
+    BadNics,
+    #[error("no machine of that name was ever plugged in")]
+    UnknownMachine,
+    #[error("the machine does not listen on that port")]
+    NotListening,
+    #[error("the machine was off all the time")]
+    MachineOff,
+    #[error("there was no unbroken path all the time")]
+    NoPath,
+    #[error("the machine did not take the stream in time")]
+    TooSlow,
+    #[error("the machine has no such NIC")]
+    UnknownNic,
+    #[error("{0}")]
+    System(String),
+}
+
+/// What may be asked at the desk of the box.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Order {
+    /// Pull a cable.
+    Cut { machine: MachineName, nic: NicName },
+    /// Put it back.
+    Restore { machine: MachineName, nic: NicName },
+    /// Take a machine away for good, its cards and cables with it.
+    Unplug { machine: MachineName },
+    /// Tell all links.
+    Links,
+}
+
+/// The answer to an [`Order`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reply {
+    /// The desk is open, or the order was carried out.
+    Done,
+    /// The order was refused or failed.
+    Failed(Fault),
+    /// Some links; another reply follows if there are more.
+    Links { links: Vec<LinkState>, more: bool },
+}
+
+/// A cable: between a card of a machine and the physical switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkState {
+    /// Whose card.
+    pub machine: MachineName,
+    /// Which card.
+    pub nic: NicName,
+    /// Whether the cable carries.
+    pub is_up: bool,
+    /// Whether the machine's process is connected.
+    pub is_machine_on: bool,
+    /// What the machine sent over it.
+    pub sent: Traffic,
+    /// What the machine received over it.
+    pub received: Traffic,
+    /// Frames and datagrams lost at it: it was down, or the receiver was too slow.
+    pub dropped_frames: u64,
+}
+
+/// An amount of traffic. A chunk of a stream counts as one frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// How many frames.
+    pub frames: u64,
+    /// How many bytes, without the underlay's own headers.
+    pub bytes: u64,
+}
+
+/// A message as it stands in a packet.
+pub(crate) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    serde_json::to_vec(message).expect("messages have string keys and no foreign types")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_wherever_they_come_from() {
+        for text in ["", ".", "..", "a b", "a/b", "\u{e4}", &"x".repeat(81)] {
+            assert!(text.parse::<MachineName>().is_err(), "{text:?}");
+            let json = serde_json::to_string(text).unwrap();
+            assert!(serde_json::from_str::<NicName>(&json).is_err(), "{text:?}");
+        }
+        assert_eq!("esx-01.lab_a".parse::<MachineName>().unwrap().as_str(), "esx-01.lab_a");
+    }
+
+    #[test]
+    fn the_largest_reply_fits_a_packet() {
+        let link = LinkState {
+            machine: "m".repeat(NAME_LEN_MAX).parse().unwrap(),
+            nic: "vmnic10".parse().unwrap(),
+            is_up: false,
+            is_machine_on: false,
+            sent: Traffic { frames: u64::MAX, bytes: u64::MAX },
+            received: Traffic { frames: u64::MAX, bytes: u64::MAX },
+            dropped_frames: u64::MAX,
+        };
+        let links = vec![link; LINKS_PER_REPLY];
+        let reply = encode(&Reply::Links { links, more: true });
+        assert!(reply.len() < MESSAGE_MAX, "{}", reply.len());
+    }
+}
