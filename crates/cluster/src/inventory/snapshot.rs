@@ -8,7 +8,7 @@ use racknest_types::id::{SnapshotId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
-use super::vm_action::VmAction;
+use super::vm_action::{VmAction, clones_stand};
 use crate::record::datastore::DatastorePath;
 use crate::record::event::EventKind;
 use crate::record::snapshot::SnapshotRecord;
@@ -117,8 +117,10 @@ impl Inventory {
             return Err(Fault::new(
                 FaultCode::ResourceInUse,
                 format!(
-                    "{clones} linked clones stand on snapshot '{}' of '{}'; delete them first",
-                    snapshot.name, vm.name
+                    "{} on snapshot '{}' of '{}'; delete them first",
+                    clones_stand(clones),
+                    snapshot.name,
+                    vm.name
                 ),
             ));
         }

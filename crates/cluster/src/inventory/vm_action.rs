@@ -193,11 +193,19 @@ impl Inventory {
         Err(Fault::new(
             FaultCode::ResourceInUse,
             format!(
-                "{clones} linked clones stand on the disks of '{}'; it cannot {what} before they \
-                 are deleted",
-                vm.name
+                "'{}' cannot {what}: {} on its disks; delete them first",
+                vm.name,
+                clones_stand(clones)
             ),
         ))
+    }
+}
+
+/// So many clones, as a sentence says it.
+pub(super) fn clones_stand(clones: u32) -> alloc::string::String {
+    match clones {
+        1 => "a linked clone stands".into(),
+        clones => format!("{clones} linked clones stand"),
     }
 }
 

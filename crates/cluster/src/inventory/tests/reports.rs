@@ -1,0 +1,166 @@
+//! What hosts report, and what is repaired.
+
+use expect_test::expect;
+
+use super::check;
+
+#[test]
+fn a_host_that_lost_its_memory_is_told_its_vms_again() {
+    check(
+        "host a; create v; done v off; on v; done v on; create w; done w off; lose a;
+         on w; hello a",
+        expect![[r#"
+            > host a
+              * Created a
+              * HostConnected a
+            > create v
+              a <- v create v/disk0.qcow2 from [Empty]
+            > done v off
+              * Created v
+              = vm_create v: Success
+            > on v
+              a <- v power on
+            > done v on
+              * VmPoweredOn v on host 'a'
+              = vm_power_on v: Success
+            > create w
+              a <- w create w/disk0.qcow2 from [Empty]
+            > done w off
+              * Created w
+              = vm_create w: Success
+            > lose a
+              * HostConnectionLost a silence
+            > on w
+              ! HostNotConnected: host 'a' does not answer; look at its power and cables
+            > hello a
+              * HostConnected a
+              a <- register v On, w Off
+        "#]],
+    );
+}
+
+#[test]
+fn what_changed_while_nobody_looked_is_noted() {
+    check(
+        "host a; create v; done v off; on v; done v on; restart; hello a v:off;
+         hello a v:on",
+        expect![[r#"
+            > host a
+              * Created a
+              * HostConnected a
+            > create v
+              a <- v create v/disk0.qcow2 from [Empty]
+            > done v off
+              * Created v
+              = vm_create v: Success
+            > on v
+              a <- v power on
+            > done v on
+              * VmPoweredOn v on host 'a'
+              = vm_power_on v: Success
+            > restart
+            > hello a v:off
+              * HostConnected a
+              * VmPoweredOff v while the manager did not see it
+            > hello a v:on
+              * VmPoweredOn v while the manager did not see it
+        "#]],
+    );
+}
+
+#[test]
+fn a_request_is_sent_again_when_the_host_is_back() {
+    check(
+        "host a; create v; done v off; on v; lose a; hello a v:off; done v on",
+        expect![[r#"
+        > host a
+          * Created a
+          * HostConnected a
+        > create v
+          a <- v create v/disk0.qcow2 from [Empty]
+        > done v off
+          * Created v
+          = vm_create v: Success
+        > on v
+          a <- v power on
+        > lose a
+          * HostConnectionLost a silence
+        > hello a v:off
+          * HostConnected a
+          a <- v power on
+        > done v on
+          * VmPoweredOn v on host 'a'
+          = vm_power_on v: Success
+    "#]],
+    );
+}
+
+#[test]
+fn a_vm_on_the_wrong_host_or_in_no_inventory_is_forgotten_there() {
+    check(
+        "host a; host b; create v; done v off; hello b v:on ghost:off",
+        expect![[r#"
+        > host a
+          * Created a
+          * HostConnected a
+        > host b
+          * Created b
+          * HostConnected b
+        > create v
+          a <- v create v/disk0.qcow2 from [Empty]
+        > done v off
+          * Created v
+          = vm_create v: Success
+        > hello b v:on ghost:off
+          * Repaired b it had VM 'v', which is on host 'a'; it forgot it
+          * Repaired b it had vm-9999, which is not in the inventory; it forgot it, files kept
+          b <- unregister v
+          b <- unregister vm-9999
+    "#]],
+    );
+}
+
+#[test]
+fn a_vm_that_died_raises_an_alarm_until_it_runs_again() {
+    check(
+        "host a; create v; done v off; on v; done v on; died v; on v; done v on;
+         create w; done w off; on w; done w on; died w",
+        expect![[r#"
+            > host a
+              * Created a
+              * HostConnected a
+            > create v
+              a <- v create v/disk0.qcow2 from [Empty]
+            > done v off
+              * Created v
+              = vm_create v: Success
+            > on v
+              a <- v power on
+            > done v on
+              * VmPoweredOn v on host 'a'
+              = vm_power_on v: Success
+            > died v
+              * VmDied v qemu: killed
+              * AlarmChanged v 'VM died' went from green to red
+            > on v
+              a <- v power on
+            > done v on
+              * VmPoweredOn v on host 'a'
+              = vm_power_on v: Success
+            > create w
+              a <- w create w/disk0.qcow2 from [Empty]
+            > done w off
+              * Created w
+              = vm_create w: Success
+            > on w
+              a <- w power on
+            > done w on
+              * VmPoweredOn w on host 'a'
+              = vm_power_on w: Success
+            > died w
+              * VmDied w qemu: killed
+              * AlarmChanged w 'VM died' went from green to red
+              * AlarmChanged v 'VM died' went from red to green
+        "#]],
+    );
+}
