@@ -7,10 +7,10 @@ mod clones;
 mod naming;
 mod permissions;
 mod power;
+mod random;
 mod reports;
 mod snapshots;
 
-use alloc::string::ToString;
 use std::fmt::Write as _;
 
 use expect_test::Expect;
@@ -78,19 +78,7 @@ impl World {
     fn apply(&mut self, words: &[&str]) -> Result<(), Fault> {
         let (now, it) = (self.now, &mut self.inventory);
         match *words {
-            ["host", name] => {
-                let claim = Claim { cores: 4, core_mhz: 2000, memory: gib(8) };
-                let add = AddHost {
-                    name: name.into(),
-                    cluster: None,
-                    claim,
-                    driver: DriverKind::Simulated,
-                    nics: ["vmnic0".into()].into(),
-                    rack: "rack1".into(),
-                };
-                it.host_add(now, USER, add).map(drop)?;
-                self.apply(&["hello", name])
-            }
+            ["host", name] => self.add_host(name),
             ["hello", name, ref vms @ ..] => {
                 let id = it.find_host(name)?;
                 let reports = vms.iter().map(|vm| report(it, vm)).collect();
@@ -110,21 +98,7 @@ impl World {
                 it.vm_create(now, USER, create).map(drop)
             }
             ["clone", source, prefix, digits, count, batch, how] => {
-                let clone = CloneVm {
-                    source: it.find_vm(source)?,
-                    names: NamePattern {
-                        prefix: prefix.into(),
-                        first: 1,
-                        digits: digits.parse().unwrap(),
-                    },
-                    count: count.parse().unwrap(),
-                    batch: batch.parse().unwrap(),
-                    linked: how != "full",
-                    power_on: how == "on",
-                    folder: None,
-                    pool: None,
-                    host: None,
-                };
+                let clone = clone_of(it.find_vm(source)?, prefix, [digits, count, batch], how);
                 it.vm_clone(now, USER, clone).map(drop)
             }
             ["snapshot", vm, name] => {
@@ -159,6 +133,19 @@ impl World {
             }
             _ => panic!("no such line: {words:?}"),
         }
+    }
+
+    fn add_host(&mut self, name: &str) -> Result<(), Fault> {
+        let add = AddHost {
+            name: name.into(),
+            cluster: None,
+            claim: Claim { cores: 4, core_mhz: 2000, memory: gib(8) },
+            driver: DriverKind::Simulated,
+            nics: ["vmnic0".into()].into(),
+            rack: "rack1".into(),
+        };
+        self.inventory.host_add(self.now, USER, add)?;
+        self.apply(&["hello", name])
     }
 
     fn simple(&mut self, verb: &str, name: &str) -> Result<(), Fault> {
@@ -254,7 +241,7 @@ impl World {
                 self.running.remove(place);
                 let state = match &task.state {
                     TaskState::Error(fault) => std::format!("{}", fault.code),
-                    other => std::format!("{other:?}"),
+                    TaskState::Running | TaskState::Success => "Success".into(),
                 };
                 let (what, name) = (&task.operation, &task.target_name);
                 writeln!(self.transcript, "  = {what} {name}: {state}").unwrap();
@@ -283,7 +270,7 @@ impl World {
             ToHost::Cancel { vm, .. } => {
                 std::format!("cancel {}", self.inventory.name((*vm).into()))
             }
-            ToHost::Mounts(_) => "mounts".to_string(),
+            ToHost::Mounts(_) => "mounts".into(),
             ToHost::Hello { .. } | ToHost::Ping => panic!("the inventory does not say {message:?}"),
         }
     }
@@ -351,9 +338,9 @@ fn describe_request(request: &Request) -> String {
             std::format!("merge {}", merges.collect::<Vec<_>>().join(", "))
         }
         Request::Delete { home } => std::format!("delete {}", name(home)),
-        Request::PowerOn(_) => "power on".to_string(),
-        Request::Register(_) => "register".to_string(),
-        Request::Reconfigure { .. } => "reconfigure".to_string(),
+        Request::PowerOn(_) => "power on".into(),
+        Request::Register(_) => "register".into(),
+        Request::Reconfigure { .. } => "reconfigure".into(),
         Request::Unregister
         | Request::PowerOff
         | Request::Shutdown
@@ -368,6 +355,22 @@ fn report(inventory: &Inventory, text: &str) -> VmReport {
     let power = if power == "on" { PowerState::On } else { PowerState::Off };
     let vm = inventory.find_vm(name).unwrap_or(VmId::from_raw(9999));
     VmReport { vm, power, guest_address: None }
+}
+
+fn clone_of(source: VmId, prefix: &str, numbers: [&str; 3], how: &str) -> CloneVm {
+    let [digits, count, batch] = numbers;
+    let digits = digits.parse().unwrap();
+    CloneVm {
+        source,
+        names: NamePattern { prefix: prefix.into(), first: 1, digits },
+        count: count.parse().unwrap(),
+        batch: batch.parse().unwrap(),
+        linked: how != "full",
+        power_on: how == "on",
+        folder: None,
+        pool: None,
+        host: None,
+    }
 }
 
 fn vm_named(name: &str) -> CreateVm {
