@@ -210,6 +210,3 @@ impl Core {
 fn stopping() -> Fault {
     Fault::system("the manager is stopping; try again when it is back")
 }
-
-#[cfg(test)]
-mod tests;

@@ -78,11 +78,17 @@ pub enum ListenError {
 /// Listens, so that a port in use is known before anything else is begun.
 pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     let other = |source| ListenError::Other { address, source };
-    let listener = TcpListener::bind(address).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ListenError::InUse { address },
-        io::ErrorKind::PermissionDenied => ListenError::NotAllowed { address },
-        io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { address },
-        _ => other(source),
+    let listener = TcpListener::bind(address).map_err(|source| {
+        let kind = source.kind();
+        if kind == io::ErrorKind::AddrInUse {
+            ListenError::InUse { address }
+        } else if kind == io::ErrorKind::PermissionDenied {
+            ListenError::NotAllowed { address }
+        } else if kind == io::ErrorKind::AddrNotAvailable {
+            ListenError::NotOurs { address }
+        } else {
+            other(source)
+        }
     })?;
     listener.set_nonblocking(true).map_err(other)?;
     Ok(listener)

@@ -216,6 +216,3 @@ async fn tell(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -30,6 +30,9 @@ use crate::state::State;
 /// `__Host-` makes browsers refuse to send or accept it for anything but this host over TLS.
 pub const COOKIE_NAME: &str = "__Host-racknest";
 
+/// Where a request comes from that came over no connection: a test.
+const UNKNOWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
 /// Who sends a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -166,7 +169,7 @@ pub(crate) fn address(parts: &Parts) -> IpAddr {
     parts
         .extensions
         .get::<ConnectInfo<SocketAddr>>()
-        .map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(address)| address.ip().to_canonical())
+        .map_or(UNKNOWN, |ConnectInfo(address)| address.ip().to_canonical())
 }
 
 /// The `Set-Cookie` header that gives a browser its token: no script reads it, no other site
