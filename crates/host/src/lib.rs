@@ -4,11 +4,13 @@
 //! this host, and has a driver run them. `agent` connects the parts; `vm` (drivers), `net` (the
 //! host's virtual switch) and `datastore` (files) do not know each other.
 
+pub mod agent;
 pub mod clock;
 pub mod datastore;
 pub mod fault;
 pub mod layout;
 pub mod mounts;
+pub mod net;
 pub mod own_usage;
 pub mod registry;
 #[cfg(test)]
