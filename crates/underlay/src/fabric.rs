@@ -7,7 +7,7 @@
 //! ```text
 //! machine ── connection ──► session ── asks ──► plant: machines, links, switch
 //!    └────── stream ──────► copied while a path is up ──────► stream of another machine
-//! desk ───── connection ──► cut, restore, list
+//! desk ───── connection ──► cut, restore, list; power
 //! ```
 //!
 //! **Invariant:** nothing passes from one machine to another but over a link of each that is up.
@@ -28,6 +28,7 @@ use crate::fabric::record::CutCables;
 use crate::fabric::session::Applicant;
 use crate::fabric::tasks::Tasks;
 use crate::packet::{PacketListener, PacketSocket};
+use crate::power::Power;
 use crate::wire::{Hello, LinkState, MESSAGE_MAX, MachineName, NicName};
 
 mod buffers;
@@ -134,6 +135,11 @@ impl Fabric {
     /// As for [`Fabric::cut`].
     pub async fn restore(&self, machine: &MachineName, nic: &NicName) -> Result<(), Fault> {
         self.plant.set_cable(machine, nic, true).await
+    }
+
+    /// Lets the power of this box be switched over the socket too.
+    pub fn serve_power(&self, power: Power) {
+        self.plant.set_power(power);
     }
 
     /// All cables, in order of machine and card.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use racknest_types::fault::Fault;
 use tokio::sync::Mutex;
@@ -15,6 +15,7 @@ use crate::fabric::ethernet::PhysicalSwitch;
 use crate::fabric::link::Link;
 use crate::fabric::machine::Machine;
 use crate::fabric::record::{Cable, CutCables};
+use crate::power::Power;
 use crate::wire::{LinkState, MachineName, NicName, Refusal};
 
 /// Everything between the machines.
@@ -29,6 +30,7 @@ pub(crate) struct Plant {
     // Held while a change of cables is saved and done, so that changes cannot overtake each other.
     cut: Mutex<CutCables>,
     links_file: PathBuf,
+    power: OnceLock<Power>,
 }
 
 impl Plant {
@@ -39,6 +41,7 @@ impl Plant {
             buffers: Buffers::default(),
             cut: Mutex::new(cut),
             links_file,
+            power: OnceLock::new(),
         }
     }
 
@@ -117,6 +120,17 @@ impl Plant {
         self.switch.set_link(&link);
         tracing::info!(machine = %name, nic = %nic, up = is_up, "cable changed");
         Ok(())
+    }
+
+    /// The power of this box, if it has been connected to the desk.
+    pub(crate) fn power(&self) -> Result<&Power, Fault> {
+        let power = self.power.get();
+        power.ok_or_else(|| Fault::unsupported("this box does not switch the power of machines"))
+    }
+
+    /// Connects the power to the desk; the first one stays.
+    pub(crate) fn set_power(&self, power: Power) {
+        drop(self.power.set(power));
     }
 
     /// All cables, in order of machine and card.
