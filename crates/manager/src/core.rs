@@ -210,3 +210,6 @@ impl Core {
 fn stopping() -> Fault {
     Fault::system("the manager is stopping; try again when it is back")
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ mod run;
 pub mod session;
 pub mod state;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 mod whole_file;
 

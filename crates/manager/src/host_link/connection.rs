@@ -216,3 +216,6 @@ async fn tell(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
