@@ -13,6 +13,7 @@ pub mod http;
 mod run;
 pub mod session;
 pub mod state;
+pub mod statistics;
 pub mod store;
 #[cfg(test)]
 mod testing;
