@@ -75,15 +75,21 @@ struct Shared {
     census: Census,
     // Guards the table of outlets; held for a lookup or a change, never across an await.
     outlets: Mutex<BTreeMap<MachineName, Plugged>>,
+    /// Which machines are to be off, as it is saved.
+    off: watch::Sender<BTreeSet<MachineName>>,
     // Held while a change is saved and done, so that changes cannot overtake each other.
-    off: tokio::sync::Mutex<BTreeSet<MachineName>>,
+    changes: tokio::sync::Mutex<()>,
     is_stopped: watch::Sender<bool>,
 }
 
+/// How a machine gets its power.
 #[derive(Clone, Debug)]
-struct Plugged {
-    state: watch::Receiver<OutletState>,
-    commands: mpsc::Sender<Command>,
+enum Plugged {
+    /// By a process of its own.
+    Process { state: watch::Receiver<OutletState>, commands: mpsc::Sender<Command> },
+    /// With others in the process of this machine. Without power it is kept off the wires, and its
+    /// process is told.
+    Carried { by: MachineName },
 }
 
 impl Power {
@@ -99,7 +105,8 @@ impl Power {
             config,
             census,
             outlets: Mutex::default(),
-            off: tokio::sync::Mutex::new(off),
+            off: watch::Sender::new(off),
+            changes: tokio::sync::Mutex::new(()),
             is_stopped: watch::Sender::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -110,17 +117,10 @@ impl Power {
     /// # Errors
     /// When a machine of that name is plugged in, or the box is being stopped.
     pub async fn plug(&self, outlet: Outlet) -> Result<(), Fault> {
-        let off = self.shared.off.lock().await;
+        let _changes = self.shared.changes.lock().await;
         let machine = outlet.machine.clone();
-        let mut outlets = self.outlets();
-        if *self.shared.is_stopped.borrow() {
-            return Err(Fault::state("the box is being stopped"));
-        }
-        if outlets.contains_key(&machine) {
-            let message = format!("machine {machine} has power already");
-            return Err(Fault::new(FaultCode::DuplicateName, message));
-        }
-        let is_on = !off.contains(&machine);
+        self.check_free(&machine)?;
+        let is_on = !self.is_off(&machine);
         let power = if is_on { PowerState::Restarting } else { PowerState::Off };
         let (state, news) = watch::channel(OutletState {
             machine: machine.clone(),
@@ -132,7 +132,22 @@ impl Power {
         let remembered = self.shared.census.find(&outlet.argv);
         let pid_file = self.shared.config.run.join(format!("{machine}.pid"));
         tokio::spawn(Keeper::new(outlet, pid_file, remembered, state, inbox).run(is_on));
-        outlets.insert(machine, Plugged { state: news, commands });
+        self.outlets().insert(machine, Plugged::Process { state: news, commands });
+        Ok(())
+    }
+
+    /// Plugs a machine in that lives in the process of another, with many like it (simulated
+    /// hosts). Its process learns by [`crate::Underlay::powered`] when its power is taken.
+    ///
+    /// # Errors
+    /// When a machine of that name is plugged in, or the other one is not.
+    pub async fn plug_carried(&self, machine: MachineName, by: &MachineName) -> Result<(), Fault> {
+        let _changes = self.shared.changes.lock().await;
+        self.check_free(&machine)?;
+        if let Plugged::Carried { .. } = self.find(by)? {
+            return Err(Fault::invalid(format!("machine {by} has no process of its own")));
+        }
+        self.outlets().insert(machine, Plugged::Carried { by: by.clone() });
         Ok(())
     }
 
@@ -141,13 +156,9 @@ impl Power {
     /// # Errors
     /// As for [`Power::off`].
     pub async fn unplug(&self, machine: &MachineName) -> Result<(), Fault> {
-        let mut off = self.shared.off.lock().await;
-        self.tell(machine, Command::Off).await?;
-        let mut next = off.clone();
-        if next.remove(machine) {
-            self.save(&next).await?;
-            *off = next;
-        }
+        let _changes = self.shared.changes.lock().await;
+        self.find(machine)?.tell(Command::Off).await?;
+        self.set_off(machine, false).await?;
         self.outlets().remove(machine);
         Ok(())
     }
@@ -173,13 +184,32 @@ impl Power {
     /// All machines, in order of name.
     #[must_use]
     pub fn list(&self) -> Vec<OutletState> {
-        self.outlets().values().map(|plugged| plugged.state.borrow().clone()).collect()
+        let (outlets, off) = (self.outlets(), self.shared.off.borrow());
+        let mut states = Vec::new();
+        for (machine, plugged) in &*outlets {
+            let process = match plugged {
+                Plugged::Carried { by } => outlets.get(by),
+                Plugged::Process { .. } => Some(plugged),
+            };
+            let Some(Plugged::Process { state, .. }) = process else { continue };
+            let mut state = state.borrow().clone();
+            state.machine = machine.clone();
+            // One that is carried goes off although its process stays on.
+            if matches!(plugged, Plugged::Carried { .. }) && off.contains(machine) {
+                state.power = PowerState::Off;
+            }
+            states.push(state);
+        }
+        states
     }
 
-    /// The state of one machine, and news of it.
+    /// The state of a machine with a process of its own, and news of it.
     #[must_use]
     pub fn watch(&self, machine: &MachineName) -> Option<watch::Receiver<OutletState>> {
-        self.outlets().get(machine).map(|plugged| plugged.state.clone())
+        match self.outlets().get(machine)? {
+            Plugged::Process { state, .. } => Some(state.clone()),
+            Plugged::Carried { .. } => None,
+        }
     }
 
     /// Asks all machines and their guests to end, ends those that do not, and returns when all are
@@ -188,7 +218,7 @@ impl Power {
     /// # Errors
     /// When one of them could not be ended.
     pub async fn stop(&self) -> Result<(), Fault> {
-        let _off = self.shared.off.lock().await;
+        let _changes = self.shared.changes.lock().await;
         self.shared.is_stopped.send_replace(true);
         let outlets = std::mem::take(&mut *self.outlets());
         let mut stopping = tokio::task::JoinSet::new();
@@ -205,38 +235,55 @@ impl Power {
         told.expect("the sender is in what this handle shares");
     }
 
-    async fn switch(&self, machine: &MachineName, is_on: bool) -> Result<(), Fault> {
-        let mut off = self.shared.off.lock().await;
-        self.find(machine)?;
-        let mut next = off.clone();
-        let is_news = if is_on { next.remove(machine) } else { next.insert(machine.clone()) };
-        if is_news {
-            self.save(&next).await?;
-            *off = next;
-        }
-        self.tell(machine, if is_on { Command::On } else { Command::Off }).await
+    /// Returns once this machine is to be off; at once if it is.
+    pub(crate) async fn wait_off(&self, machine: &MachineName) {
+        let mut off = self.shared.off.subscribe();
+        let told = off.wait_for(|off| off.contains(machine)).await;
+        told.expect("the sender is in what this handle shares");
     }
 
-    async fn tell(
-        &self,
-        machine: &MachineName,
-        command: impl FnOnce(oneshot::Sender<Result<(), Fault>>) -> Command,
-    ) -> Result<(), Fault> {
+    pub(crate) fn is_off(&self, machine: &MachineName) -> bool {
+        self.shared.off.borrow().contains(machine)
+    }
+
+    async fn switch(&self, machine: &MachineName, is_on: bool) -> Result<(), Fault> {
+        let _changes = self.shared.changes.lock().await;
         let plugged = self.find(machine)?;
-        plugged.tell(command).await
+        self.set_off(machine, !is_on).await?;
+        plugged.tell(if is_on { Command::On } else { Command::Off }).await
+    }
+
+    /// Saves it first, then lets it be known.
+    async fn set_off(&self, machine: &MachineName, is_off: bool) -> Result<(), Fault> {
+        let mut next = self.shared.off.borrow().clone();
+        let is_news = if is_off { next.insert(machine.clone()) } else { next.remove(machine) };
+        if !is_news {
+            return Ok(());
+        }
+        let (path, saving) = (self.shared.config.state_file.clone(), next.clone());
+        let saved = tokio::task::spawn_blocking(move || record::save(&path, &saving)).await;
+        saved
+            .map_err(io::Error::from)
+            .flatten()
+            .map_err(|error| Fault::system(format!("the power was left as it was: {error}")))?;
+        self.shared.off.send_replace(next);
+        Ok(())
+    }
+
+    fn check_free(&self, machine: &MachineName) -> Result<(), Fault> {
+        if *self.shared.is_stopped.borrow() {
+            return Err(Fault::state("the box is being stopped"));
+        }
+        if self.outlets().contains_key(machine) {
+            let message = format!("machine {machine} has power already");
+            return Err(Fault::new(FaultCode::DuplicateName, message));
+        }
+        Ok(())
     }
 
     fn find(&self, machine: &MachineName) -> Result<Plugged, Fault> {
         let plugged = self.outlets().get(machine).cloned();
         plugged.ok_or_else(|| Fault::not_found(format!("machine {machine}")))
-    }
-
-    async fn save(&self, off: &BTreeSet<MachineName>) -> Result<(), Fault> {
-        let (path, off) = (self.shared.config.state_file.clone(), off.clone());
-        let saved = tokio::task::spawn_blocking(move || record::save(&path, &off)).await;
-        let failed =
-            |error: String| Fault::system(format!("the power was left as it was: {error}"));
-        saved.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
     }
 
     fn outlets(&self) -> MutexGuard<'_, BTreeMap<MachineName, Plugged>> {
@@ -249,9 +296,10 @@ impl Plugged {
         &self,
         command: impl FnOnce(oneshot::Sender<Result<(), Fault>>) -> Command,
     ) -> Result<(), Fault> {
+        let Self::Process { commands, .. } = self else { return Ok(()) };
         let (done, answer) = oneshot::channel();
         // An outlet that ended drops the command, and the answer with it.
-        drop(self.commands.send(command(done)).await);
+        drop(commands.send(command(done)).await);
         answer.await.unwrap_or_else(|_| Err(Fault::state("the box is being stopped")))
     }
 }

@@ -94,6 +94,12 @@ pub enum ConnectError {
         /// The machine.
         name: MachineName,
     },
+    /// Its power was taken away.
+    #[error("machine {name} is powered off; power it on first")]
+    PoweredOff {
+        /// The machine.
+        name: MachineName,
+    },
     /// The NICs are none, or two have one name.
     #[error("machine {name} needs NICs, each with a name of its own")]
     BadNics {
@@ -234,6 +240,15 @@ impl Underlay {
         self.shared.endpoints.links()
     }
 
+    /// Whether this machine has power, and news of it. It matters where machines share a process:
+    /// on false all that the machine is has ended, with its guests, and its streams are closed; on
+    /// true it starts afresh, and what it has open here is registered again. A machine with a
+    /// process of its own is killed instead.
+    #[must_use]
+    pub fn powered(&self) -> watch::Receiver<bool> {
+        self.shared.endpoints.powered()
+    }
+
     /// Takes streams to a port.
     ///
     /// # Errors
@@ -354,6 +369,7 @@ fn dial_error(to: &MachineName, port: u16, refusal: Refusal) -> DialError {
         Refusal::TooSlow => silent(to, SilenceReason::Busy),
         Refusal::Version(_)
         | Refusal::NameTaken
+        | Refusal::PoweredOff
         | Refusal::BadNics
         | Refusal::UnknownNic
         | Refusal::System(_) => DialError::System { to, message: refusal.to_string() },

@@ -168,6 +168,8 @@ pub(crate) enum Refusal {
     Version(u32),
     #[error("a machine of that name is connected")]
     NameTaken,
+    #[error("the machine's power was taken away")]
+    PoweredOff,
     #[error("a machine needs NICs, each with a name of its own")]
     BadNics,
     #[error("no machine of that name was ever plugged in")]

@@ -10,10 +10,12 @@ use std::time::Duration;
 use fs_err as fs;
 use racknest_types::fault::FaultCode;
 use racknest_underlay::{
-    Control, Fabric, FabricConfig, MachineName, Outlet, OutletState, Power, PowerConfig, PowerState,
+    ConnectError, Control, Fabric, FabricConfig, MachineName, Outlet, OutletState, Power,
+    PowerConfig, PowerState, Underlay,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
 
 /// Longer than anything takes here, so that a test that hangs fails instead.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -278,5 +280,52 @@ async fn a_machine_taken_away_is_gone() {
     // One that comes later under its name starts as it should: on.
     power.plug(room.outlet()).await.unwrap();
     wait_on(&power).await;
+    power.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn machines_that_share_a_process_lose_their_power_one_by_one() {
+    let room = Room::new();
+    let socket = room.path("run/underlay.sock");
+    let links_file = room.path("links.json");
+    let fabric = Fabric::start(FabricConfig { socket: socket.clone(), links_file }).await.unwrap();
+    let power = room.power();
+    fabric.serve_power(power.clone());
+    power.plug(room.outlet()).await.unwrap();
+    let names: [MachineName; 2] = ["esx02".parse().unwrap(), "esx03".parse().unwrap()];
+    for name in &names {
+        power.plug_carried(name.clone(), &esx01()).await.unwrap();
+    }
+    power.plug_carried("esx04".parse().unwrap(), &names[0]).await.unwrap_err();
+    wait_on(&power).await;
+
+    let nics = ["vmnic0".parse().unwrap()];
+    let two = Underlay::connect(&socket, names[0].clone(), &nics).await.unwrap();
+    let three = Underlay::connect(&socket, names[1].clone(), &nics).await.unwrap();
+    let mut listener = two.listen(902).await.unwrap();
+    let (near, (mut far, _)) = tokio::join!(three.dial(&names[0], 902), listener.accept());
+    let mut near = near.unwrap();
+    power.off(&names[0]).await.unwrap();
+    let mut powered = two.powered();
+    tokio::time::timeout(PATIENCE, powered.wait_for(|powered| !powered)).await.unwrap().unwrap();
+    for stream in [&mut near, &mut far] {
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    }
+    let states: Vec<bool> =
+        power.list().iter().map(|state| matches!(state.power, PowerState::On { .. })).collect();
+    assert_eq!(states, [true, false, true]);
+    let again = Underlay::connect(&socket, names[0].clone(), &nics).await.unwrap_err();
+    assert!(matches!(again, ConnectError::PoweredOff { .. }), "{again}");
+
+    power.on(&names[0]).await.unwrap();
+    tokio::time::timeout(PATIENCE, powered.wait_for(|&powered| powered)).await.unwrap().unwrap();
+    let opening = async {
+        loop {
+            if let Ok(near) = three.dial(&names[0], 902).await {
+                return near;
+            }
+        }
+    };
+    tokio::join!(opening, listener.accept());
     power.stop().await.unwrap();
 }

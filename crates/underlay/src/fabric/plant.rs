@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use racknest_types::fault::Fault;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::fabric::buffers::Buffers;
 use crate::fabric::ethernet::PhysicalSwitch;
@@ -30,7 +30,7 @@ pub(crate) struct Plant {
     // Held while a change of cables is saved and done, so that changes cannot overtake each other.
     cut: Mutex<CutCables>,
     links_file: PathBuf,
-    power: OnceLock<Power>,
+    power: watch::Sender<Option<Power>>,
 }
 
 impl Plant {
@@ -41,7 +41,7 @@ impl Plant {
             buffers: Buffers::default(),
             cut: Mutex::new(cut),
             links_file,
-            power: OnceLock::new(),
+            power: watch::Sender::new(None),
         }
     }
 
@@ -123,14 +123,27 @@ impl Plant {
     }
 
     /// The power of this box, if it has been connected to the desk.
-    pub(crate) fn power(&self) -> Result<&Power, Fault> {
-        let power = self.power.get();
+    pub(crate) fn power(&self) -> Result<Power, Fault> {
+        let power = self.power.borrow().clone();
         power.ok_or_else(|| Fault::unsupported("this box does not switch the power of machines"))
     }
 
-    /// Connects the power to the desk; the first one stays.
+    /// Connects the power to the desk.
     pub(crate) fn set_power(&self, power: Power) {
-        drop(self.power.set(power));
+        self.power.send_replace(Some(power));
+    }
+
+    /// Whether this machine's power was taken.
+    pub(crate) fn is_off(&self, machine: &MachineName) -> bool {
+        self.power.borrow().as_ref().is_some_and(|power| power.is_off(machine))
+    }
+
+    /// Returns once this machine's power is taken.
+    pub(crate) async fn wait_off(&self, machine: &MachineName) {
+        let mut power = self.power.subscribe();
+        let found = power.wait_for(Option::is_some).await.ok().and_then(|power| power.clone());
+        let power = found.expect("this plant holds the sender, and a power was waited for");
+        power.wait_off(machine).await;
     }
 
     /// All cables, in order of machine and card.
