@@ -184,3 +184,6 @@ pub fn set_cookie(token: &Token) -> String {
 pub fn clear_cookie() -> String {
     format!("{COOKIE_NAME}=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0")
 }
+
+#[cfg(test)]
+mod tests;
