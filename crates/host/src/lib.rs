@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod clock;
+pub mod config;
 pub mod datastore;
 pub mod fault;
 pub mod layout;
@@ -13,7 +14,11 @@ pub mod mounts;
 pub mod net;
 pub mod own_usage;
 pub mod registry;
+pub mod run;
 #[cfg(test)]
 mod testing;
 pub mod vm;
 pub mod whole_file;
+
+pub use config::{HostConfig, QemuOptions};
+pub use run::{run, run_many};

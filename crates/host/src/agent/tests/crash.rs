@@ -2,7 +2,7 @@
 
 use racknest_cluster::wire::VmSpec;
 
-use super::stage::{Manager, Scripted, Stage};
+use super::stage::{Scripted, Stage, Vcenter};
 use super::*;
 
 /// The VM after its disks got new layers.
@@ -19,7 +19,7 @@ fn snapshot() -> Request {
 }
 
 /// A host with a running VM whose driver waits for permits from here on.
-async fn running() -> (Stage, Manager) {
+async fn running() -> (Stage, Vcenter) {
     let driver = Scripted::closed();
     driver.gate.add_permits(2);
     let stage = Stage::new(driver);
@@ -29,7 +29,7 @@ async fn running() -> (Stage, Manager) {
 }
 
 /// Waits until the driver has been asked for this.
-async fn begun(manager: &mut Manager, stage: &Stage, word: &str) {
+async fn begun(manager: &mut Vcenter, stage: &Stage, word: &str) {
     while stage.driver.log().last().is_none_or(|line| !line.ends_with(word)) {
         manager.sync().await;
     }

@@ -203,7 +203,7 @@ impl<D: Driver> Stage<D> {
     }
 
     /// A manager that has said hello and was answered.
-    pub(super) async fn connect(&self) -> Manager {
+    pub(super) async fn connect(&self) -> Vcenter {
         let (mut manager, hello) = self.call(VERSION).await;
         assert!(matches!(hello, FromHost::Hello { .. }), "{hello:?}");
         manager.hello = Some(hello);
@@ -211,11 +211,11 @@ impl<D: Driver> Stage<D> {
     }
 
     /// A manager of this version, and what it was answered.
-    pub(super) async fn call(&self, version: u32) -> (Manager, FromHost) {
+    pub(super) async fn call(&self, version: u32) -> (Vcenter, FromHost) {
         let (near, far) = tokio::io::duplex(1 << 20);
         self.control.send(Box::new(far)).await.unwrap();
         let (reader, writer) = tokio::io::split(near);
-        let mut manager = Manager {
+        let mut manager = Vcenter {
             hello: None,
             reader: MessageReader::new(reader, MESSAGE_BYTES_MAX),
             writer: MessageWriter::new(writer, MESSAGE_BYTES_MAX),
@@ -232,13 +232,13 @@ impl<D: Driver> Stage<D> {
 }
 
 /// The manager's end of a connection.
-pub(super) struct Manager {
+pub(super) struct Vcenter {
     hello: Option<FromHost>,
     reader: MessageReader<ReadHalf<DuplexStream>>,
     writer: MessageWriter<WriteHalf<DuplexStream>>,
 }
 
-impl Manager {
+impl Vcenter {
     /// The VMs that the host said hello with.
     pub(super) fn reports(&self) -> Vec<(u64, PowerState)> {
         let Some(FromHost::Hello { vms, .. }) = &self.hello else { panic!("no hello") };
