@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::packet::PacketSocket;
 use crate::wire::{
-    Hello, LinkState, MESSAGE_MAX, MachineName, NicName, Order, OutletState, Reply, VERSION, encode,
+    Hello, LinkState, MachineName, NicName, Order, OutletState, REPLY_MAX, Reply, VERSION, encode,
 };
 
 /// How long an order may take: a cable is changed within one write to the disk.
@@ -136,7 +136,7 @@ impl Control {
     }
 
     async fn read_replies(&self, socket: &PacketSocket) -> Result<Listed, Fault> {
-        let mut buffer = vec![0; MESSAGE_MAX];
+        let mut buffer = vec![0; REPLY_MAX];
         let (mut all_links, mut all_outlets) = Listed::default();
         let mut is_complete = false;
         while !is_complete {

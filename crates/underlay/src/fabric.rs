@@ -29,7 +29,7 @@ use crate::fabric::session::Applicant;
 use crate::fabric::tasks::Tasks;
 use crate::packet::{PacketListener, PacketSocket};
 use crate::power::Power;
-use crate::wire::{Hello, LinkState, MESSAGE_MAX, MachineName, NicName};
+use crate::wire::{Hello, LinkState, MESSAGE_MAX, MachineName, NICS_MAX, NicName};
 
 mod buffers;
 mod datagram;
@@ -105,11 +105,13 @@ impl Fabric {
     /// Makes a machine known before it connects, so that its cables can be seen and cut.
     ///
     /// # Errors
-    /// When it has no card, or two of one name.
+    /// When it has no card, too many, or two of one name.
     pub async fn plug(&self, machine: &MachineName, nics: &[NicName]) -> Result<(), Fault> {
         let plugged = self.plant.plug(machine, nics).await;
         plugged.map(drop).map_err(|_| {
-            Fault::invalid(format!("machine {machine} needs NICs, each with a name of its own"))
+            Fault::invalid(format!(
+                "machine {machine} needs 1 to {NICS_MAX} NICs, each with a name of its own"
+            ))
         })
     }
 

@@ -31,4 +31,4 @@ pub use underlay::{
     ConnectError, DIAL_TIMEOUT, DatagramSocket, DialError, EthernetPort, Listener, OpenError,
     Received, SilenceReason, Stream, Underlay,
 };
-pub use wire::{LinkState, MachineName, NicName, OutletState, PowerState, Traffic};
+pub use wire::{LinkState, MachineName, NICS_MAX, NicName, OutletState, PowerState, Traffic};

@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::underlay::attendant::Identity;
 use crate::underlay::endpoints::{Endpoints, Incoming, Slot};
 use crate::underlay::sockets::Open;
-use crate::wire::{MachineName, NicName, Refusal, Request};
+use crate::wire::{MachineName, NICS_MAX, NicName, Refusal, Request};
 
 mod attendant;
 mod endpoints;
@@ -100,8 +100,8 @@ pub enum ConnectError {
         /// The machine.
         name: MachineName,
     },
-    /// The NICs are none, or two have one name.
-    #[error("machine {name} needs NICs, each with a name of its own")]
+    /// The NICs are none or too many, or two have one name.
+    #[error("machine {name} needs 1 to {NICS_MAX} NICs, each with a name of its own")]
     BadNics {
         /// The machine.
         name: MachineName,

@@ -16,8 +16,15 @@ use serde::{Deserialize, Serialize};
 /// Both ends must say the same; they are the same binary unless an old process lives on.
 pub(crate) const VERSION: u32 = 1;
 
-/// The longest message. A page of links is the largest: 200 of about 250 bytes.
-pub(crate) const MESSAGE_MAX: usize = 64 * 1024;
+/// The longest message but a reply. The largest names all NICs of a machine: 32 of about 90 bytes.
+/// Each connection holds room for one, and there may be thousands.
+pub(crate) const MESSAGE_MAX: usize = 4 * 1024;
+
+/// The longest reply. A page of links is the largest: 200 of about 250 bytes.
+pub(crate) const REPLY_MAX: usize = 64 * 1024;
+
+/// The most NICs that a machine has: vSphere's maximum of 1 Gb/s ones.
+pub const NICS_MAX: usize = 32;
 
 /// How many links or outlets go into one [`Reply`].
 pub(crate) const ITEMS_PER_REPLY: usize = 200;
@@ -170,7 +177,7 @@ pub(crate) enum Refusal {
     NameTaken,
     #[error("the machine's power was taken away")]
     PoweredOff,
-    #[error("a machine needs NICs, each with a name of its own")]
+    #[error("a machine needs 1 to 32 NICs, each with a name of its own")]
     BadNics,
     #[error("no machine of that name was ever plugged in")]
     UnknownMachine,
@@ -300,6 +307,16 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_greeting_fits_a_packet() {
+        let name: MachineName = "m".repeat(NAME_LEN_MAX).parse().unwrap();
+        let nic: NicName = "n".repeat(NAME_LEN_MAX).parse().unwrap();
+        let links = Notice::Links(vec![(nic.clone(), false); NICS_MAX]);
+        let hello = Hello::Machine { version: u32::MAX, name, nics: vec![nic; NICS_MAX] };
+        assert!(encode(&hello).len() < MESSAGE_MAX);
+        assert!(encode(&links).len() < MESSAGE_MAX);
+    }
+
+    #[test]
     fn the_largest_replies_fit_a_packet() {
         let link = LinkState {
             machine: "m".repeat(NAME_LEN_MAX).parse().unwrap(),
@@ -312,7 +329,7 @@ mod tests {
         };
         let links = vec![link.clone(); ITEMS_PER_REPLY];
         let reply = encode(&Reply::Links { links, more: true });
-        assert!(reply.len() < MESSAGE_MAX, "{}", reply.len());
+        assert!(reply.len() < REPLY_MAX, "{}", reply.len());
 
         let outlet = OutletState {
             machine: link.machine,
@@ -322,6 +339,6 @@ mod tests {
         };
         let outlets = vec![outlet; ITEMS_PER_REPLY];
         let reply = encode(&Reply::Power { outlets, more: true });
-        assert!(reply.len() < MESSAGE_MAX, "{}", reply.len());
+        assert!(reply.len() < REPLY_MAX, "{}", reply.len());
     }
 }

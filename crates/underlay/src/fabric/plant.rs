@@ -16,7 +16,7 @@ use crate::fabric::link::Link;
 use crate::fabric::machine::Machine;
 use crate::fabric::record::{Cable, CutCables};
 use crate::power::Power;
-use crate::wire::{LinkState, MachineName, NicName, Refusal};
+use crate::wire::{LinkState, MachineName, NICS_MAX, NicName, Refusal};
 
 /// Everything between the machines.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Plant {
         nics: &[NicName],
     ) -> Result<Arc<Machine>, Refusal> {
         let distinct: BTreeSet<&NicName> = nics.iter().collect();
-        if nics.is_empty() || distinct.len() != nics.len() {
+        if !(1..=NICS_MAX).contains(&nics.len()) || distinct.len() != nics.len() {
             return Err(Refusal::BadNics);
         }
         let cut = self.cut.lock().await;
