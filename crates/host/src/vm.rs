@@ -6,6 +6,7 @@
 //! **Invariant:** every request can be repeated. A host that is asked again, after a crash of the
 //! manager or of itself, answers as if it had been asked once.
 
+pub mod qemu;
 pub mod simulated;
 
 use std::future::Future;

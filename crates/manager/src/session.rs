@@ -12,10 +12,8 @@
 //! **Invariant:** no secret is kept, only hashes of secrets. At most [`SESSIONS_MAX`] sessions
 //! exist; the one that is idle longest makes room.
 
-pub mod login;
 pub mod password;
 mod record;
-mod throttle;
 pub mod token;
 
 use std::collections::BTreeMap;
@@ -29,7 +27,6 @@ use racknest_types::time::Timestamp;
 
 use self::password::Passwords;
 use self::record::TokenRecord;
-use self::throttle::Throttle;
 use self::token::{Token, TokenHash};
 use crate::store::records::TOKENS;
 use crate::store::{Outcome, Span, Store, Transaction};
@@ -95,7 +92,6 @@ pub struct Sessions {
 #[derive(Debug, Default)]
 struct Tables {
     sessions: BTreeMap<TokenHash, Session>,
-    throttle: Throttle,
     last_id: u64,
 }
 

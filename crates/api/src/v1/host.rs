@@ -30,10 +30,10 @@ operations! {
     HostDisconnect = "host_disconnect": Post "/api/v1/hosts/{host}/disconnect",
         access Privilege("Host.Config.Connection"), answer Json(Host);
     /// Lets a host take no more VMs; done when none runs there.
-    HostMaintenanceEnter = "host_maintenance_enter": Post "/api/v1/hosts/{host}/maintenance/enter",
+    HostEnterMaintenance = "host_enter_maintenance": Post "/api/v1/hosts/{host}/enter-maintenance",
         access Privilege("Host.Config.Maintenance"), answer Accepted(Task);
     /// Lets a host take VMs again.
-    HostMaintenanceExit = "host_maintenance_exit": Post "/api/v1/hosts/{host}/maintenance/exit",
+    HostExitMaintenance = "host_exit_maintenance": Post "/api/v1/hosts/{host}/exit-maintenance",
         access Privilege("Host.Config.Maintenance"), answer Json(Host);
     /// Pulls a host's power plug: its agent and its VMs are gone at once. A drill.
     HostFail = "host_fail": Post "/api/v1/hosts/{host}/fail",
@@ -107,7 +107,7 @@ pub enum HostConnection {
     Connected,
     /// Its agent should answer and does not.
     NotResponding,
-    /// A user disconnected it.
+    /// A user disconnected it, or it was just added.
     Disconnected,
 }
 
@@ -124,11 +124,10 @@ pub enum Maintenance {
 }
 
 /// What runs a host's VMs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
     /// QEMU processes.
-    #[default]
     Qemu,
     /// Seeded fake guests.
     Simulated,
@@ -181,30 +180,6 @@ pub struct NewHost {
     /// Its physical NICs, in order.
     #[serde(default = "two_nics")]
     pub nics: Vec<String>,
-    /// The cores it claims, until its agent says.
-    #[serde(default = "four_cores")]
-    pub cores: u32,
-    /// The speed of each, in MHz.
-    #[serde(default = "two_ghz")]
-    pub core_mhz: u32,
-    /// The memory it claims.
-    #[serde(default = "eight_gib")]
-    pub memory_mib: u64,
-    /// What runs its VMs.
-    #[serde(default)]
-    pub driver: Driver,
-}
-
-const fn four_cores() -> u32 {
-    4
-}
-
-const fn two_ghz() -> u32 {
-    2000
-}
-
-const fn eight_gib() -> u64 {
-    8192
 }
 
 fn two_nics() -> Vec<String> {

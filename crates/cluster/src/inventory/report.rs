@@ -55,7 +55,6 @@ impl Inventory {
             host.claim = hello.claim;
             host.driver = hello.driver;
             host.about = hello.about;
-            self.index.put_host(host);
             self.touch(id);
         }
         if self.set_connection(now, id, HostConnection::Connected) {

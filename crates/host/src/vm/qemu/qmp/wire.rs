@@ -1,0 +1,66 @@
+//! The QMP commands whose arguments are QEMU's own open-ended trees (devices, block nodes).
+//!
+//! The typed forms of the `qapi` crate follow one QEMU version; these trees are passed through as
+//! they are, so that the driver works with every QEMU from 7.2 on.
+
+use qapi::{Any, Command, Empty, qmp::QmpCommand};
+use serde::Serialize;
+
+macro_rules! commands {
+    ($($(#[$doc:meta])* $name:ident $command:literal -> $answer:ty;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Serialize)]
+        #[serde(transparent)]
+        pub(in crate::vm::qemu) struct $name(pub(in crate::vm::qemu) Any);
+
+        impl Command for $name {
+            type Ok = $answer;
+
+            const NAME: &'static str = $command;
+            const ALLOW_OOB: bool = false;
+        }
+
+        impl QmpCommand for $name {}
+    )*};
+}
+
+commands! {
+    /// Opens a block node.
+    BlockdevAdd "blockdev-add" -> Empty;
+    /// Closes a block node.
+    BlockdevDel "blockdev-del" -> Empty;
+    /// Changes the size of a block node.
+    BlockResize "block_resize" -> Empty;
+    /// Copies what is between a block node and one below it into the upper one.
+    BlockStream "block-stream" -> Empty;
+    /// Does several block operations at once, or none.
+    Transaction "transaction" -> Empty;
+    /// Adds a device.
+    DeviceAdd "device_add" -> Empty;
+    /// Adds a network backend.
+    NetdevAdd "netdev_add" -> Empty;
+    /// Adds a memory backend.
+    ObjectAdd "object-add" -> Empty;
+    /// The disks, and the block node that each writes to.
+    QueryBlock "query-block" -> Any;
+    /// The block nodes.
+    QueryBlockNodes "query-named-block-nodes" -> Any;
+    /// What the disks did.
+    QueryBlockStats "query-blockstats" -> Any;
+    /// How a migration goes.
+    QueryMigrate "query-migrate" -> Any;
+    /// Limits of migrations.
+    MigrateSetParameters "migrate-set-parameters" -> Empty;
+    /// The background work on disks.
+    QueryJobs "query-jobs" -> Any;
+    /// The screen as a picture.
+    Screendump "screendump" -> Empty;
+    /// The parts of an object.
+    QomList "qom-list" -> Any;
+    /// Sets a property of an object.
+    QomSet "qom-set" -> Empty;
+    /// A property of an object.
+    QomGet "qom-get" -> Any;
+    /// Whether the guest runs.
+    QueryStatus "query-status" -> Any;
+}
