@@ -23,7 +23,7 @@ pub fn from_io(what: impl fmt::Display, error: &io::Error) -> Fault {
 /// user who gave a path on a datastore.
 fn cause(error: &io::Error) -> String {
     let text = error.to_string();
-    text.rsplit_once("`: ").map_or(text.clone(), |(_, cause)| cause.to_owned())
+    text.rsplit_once("`: ").map_or_else(|| text.clone(), |(_, cause)| cause.to_owned())
 }
 
 #[cfg(test)]

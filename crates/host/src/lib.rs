@@ -4,14 +4,21 @@
 //! this host, and has a driver run them. `agent` connects the parts; `vm` (drivers), `net` (the
 //! host's virtual switch) and `datastore` (files) do not know each other.
 
+pub mod agent;
 pub mod clock;
+pub mod config;
 pub mod datastore;
 pub mod fault;
 pub mod layout;
 pub mod mounts;
+pub mod net;
 pub mod own_usage;
 pub mod registry;
+pub mod run;
 #[cfg(test)]
 mod testing;
 pub mod vm;
 pub mod whole_file;
+
+pub use config::{HostConfig, QemuOptions};
+pub use run::{run, run_many};

@@ -4,7 +4,24 @@
 //! performs the actions that come out.
 
 pub mod clock;
+pub mod config;
+pub mod core;
+mod first_user;
+mod host_link;
+pub mod host_stream;
+pub mod http;
+mod run;
 pub mod session;
+pub mod state;
+pub mod statistics;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 mod whole_file;
+
+pub use config::ManagerConfig;
+pub use run::run;
+
+/// The version of racknest that this is.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -12,8 +12,10 @@
 //! **Invariant:** no secret is kept, only hashes of secrets. At most [`SESSIONS_MAX`] sessions
 //! exist; the one that is idle longest makes room.
 
+pub mod login;
 pub mod password;
 mod record;
+mod throttle;
 pub mod token;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ use racknest_types::time::Timestamp;
 
 use self::password::Passwords;
 use self::record::TokenRecord;
+use self::throttle::Throttle;
 use self::token::{Token, TokenHash};
 use crate::store::records::TOKENS;
 use crate::store::{Outcome, Span, Store, Transaction};
@@ -92,6 +95,7 @@ pub struct Sessions {
 #[derive(Debug, Default)]
 struct Tables {
     sessions: BTreeMap<TokenHash, Session>,
+    throttle: Throttle,
     last_id: u64,
 }
 

@@ -7,6 +7,7 @@
 
 use std::error::Error;
 use std::io::IoSlice;
+use std::path::Path;
 use std::time::Duration;
 
 use racknest_underlay::{
@@ -23,6 +24,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 const STREAM_BYTES: usize = 4 << 30;
 const PACKETS: u32 = 500_000;
 const ROUND_TRIPS: u32 = 20_000;
+const MACHINES: usize = 1000;
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -56,8 +58,32 @@ async fn main() -> Outcome<()> {
         let (sent, heard) = measure_frames(&here, &there, size).await;
         println!("frames of {size:>4} bytes: {sent:.0}/s sent, {heard:.0}/s received");
     }
+    let (each, taken) = measure_machines(&socket).await?;
+    println!("{MACHINES} machines: {each} KiB each, both sides; connected in {taken:.0} ms");
     fabric.stop().await;
     Ok(())
+}
+
+/// Connects many machines that listen and have a datagram socket, as hosts do.
+async fn measure_machines(socket: &Path) -> Outcome<(usize, f64)> {
+    let before = resident_kib()?;
+    let start = Instant::now();
+    let mut machines = Vec::new();
+    for number in 0..MACHINES {
+        let name = format!("esx{number:04}").parse()?;
+        let nics = ["vmnic0".parse()?, "vmnic1".parse()?];
+        let machine = Underlay::connect(socket, name, &nics).await?;
+        machines.push((machine.listen(902).await?, machine.datagram(8182).await?));
+    }
+    let taken = start.elapsed().as_secs_f64() * 1e3;
+    Ok(((resident_kib()? - before) / MACHINES, taken))
+}
+
+fn resident_kib() -> Outcome<usize> {
+    let status = fs_err::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.ok_or("no resident size is told")?.parse()?)
 }
 
 /// Megabytes (10^6) a second.

@@ -1,4 +1,4 @@
-//! Pulling cables from outside: what the manager and the command line use.
+//! Pulling cables and switching power from outside: what the manager and the command line use.
 //!
 //! Each order opens a connection of its own, so that a handle stays good over restarts of the box.
 
@@ -11,11 +11,14 @@ use tokio::time::timeout;
 
 use crate::packet::PacketSocket;
 use crate::wire::{
-    Hello, LinkState, MESSAGE_MAX, MachineName, NicName, Order, Reply, VERSION, encode,
+    Hello, LinkState, MachineName, NicName, Order, OutletState, REPLY_MAX, Reply, VERSION, encode,
 };
 
 /// How long an order may take: a cable is changed within one write to the disk.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What an order listed.
+type Listed = (Vec<LinkState>, Vec<OutletState>);
 
 /// The desk of a box.
 #[derive(Clone, Debug)]
@@ -69,10 +72,44 @@ impl Control {
     /// # Errors
     /// When the box does not answer.
     pub async fn links(&self) -> Result<Vec<LinkState>, Fault> {
-        self.order(&Order::Links).await
+        let (links, _) = self.order(&Order::Links).await?;
+        Ok(links)
     }
 
-    async fn order(&self, order: &Order) -> Result<Vec<LinkState>, Fault> {
+    /// All machines of the box and whether they run, in order of name.
+    ///
+    /// # Errors
+    /// When the box does not answer.
+    pub async fn power(&self) -> Result<Vec<OutletState>, Fault> {
+        let (_, outlets) = self.order(&Order::Power).await?;
+        Ok(outlets)
+    }
+
+    /// Takes a machine's power away, its guests' with it; returns when all are gone.
+    ///
+    /// # Errors
+    /// When there is no such machine, or the box does not answer.
+    pub async fn power_off(&self, machine: &MachineName) -> Result<(), Fault> {
+        self.order(&Order::PowerOff { machine: machine.clone() }).await.map(drop)
+    }
+
+    /// Gives a machine power.
+    ///
+    /// # Errors
+    /// As for [`Control::power_off`].
+    pub async fn power_on(&self, machine: &MachineName) -> Result<(), Fault> {
+        self.order(&Order::PowerOn { machine: machine.clone() }).await.map(drop)
+    }
+
+    /// Ends all machines and guests, and lets the box end; returns when they are gone.
+    ///
+    /// # Errors
+    /// When one of them could not be ended, or the box does not answer.
+    pub async fn stop(&self) -> Result<(), Fault> {
+        self.order(&Order::Stop).await.map(drop)
+    }
+
+    async fn order(&self, order: &Order) -> Result<Listed, Fault> {
         let socket = self.open().await?;
         let carried_out = async {
             socket.send_with_fd(&encode(order), None).await.map_err(|e| self.silent(&e))?;
@@ -98,23 +135,27 @@ impl Control {
         }
     }
 
-    async fn read_replies(&self, socket: &PacketSocket) -> Result<Vec<LinkState>, Fault> {
-        let mut buffer = vec![0; MESSAGE_MAX];
-        let mut all = Vec::new();
-        loop {
+    async fn read_replies(&self, socket: &PacketSocket) -> Result<Listed, Fault> {
+        let mut buffer = vec![0; REPLY_MAX];
+        let (mut all_links, mut all_outlets) = Listed::default();
+        let mut is_complete = false;
+        while !is_complete {
             let size = socket.recv(&mut buffer).await.map_err(|error| self.silent(&error))?;
             let reply = serde_json::from_slice(&buffer[..size]);
             match reply.map_err(|error| self.silent(&error.into()))? {
-                Reply::Done => return Ok(all),
+                Reply::Done => return Ok((all_links, all_outlets)),
                 Reply::Failed(fault) => return Err(fault),
                 Reply::Links { links, more } => {
-                    all.extend(links);
-                    if !more {
-                        return Ok(all);
-                    }
+                    all_links.extend(links);
+                    is_complete = !more;
+                }
+                Reply::Power { outlets, more } => {
+                    all_outlets.extend(outlets);
+                    is_complete = !more;
                 }
             }
         }
+        Ok((all_links, all_outlets))
     }
 
     fn silent(&self, error: &io::Error) -> Fault {

@@ -7,7 +7,7 @@
 //! ```text
 //! machine ── connection ──► session ── asks ──► plant: machines, links, switch
 //!    └────── stream ──────► copied while a path is up ──────► stream of another machine
-//! desk ───── connection ──► cut, restore, list
+//! desk ───── connection ──► cut, restore, list; power
 //! ```
 //!
 //! **Invariant:** nothing passes from one machine to another but over a link of each that is up.
@@ -28,7 +28,8 @@ use crate::fabric::record::CutCables;
 use crate::fabric::session::Applicant;
 use crate::fabric::tasks::Tasks;
 use crate::packet::{PacketListener, PacketSocket};
-use crate::wire::{Hello, LinkState, MESSAGE_MAX, MachineName, NicName};
+use crate::power::Power;
+use crate::wire::{Hello, LinkState, MESSAGE_MAX, MachineName, NICS_MAX, NicName};
 
 mod buffers;
 mod datagram;
@@ -104,11 +105,13 @@ impl Fabric {
     /// Makes a machine known before it connects, so that its cables can be seen and cut.
     ///
     /// # Errors
-    /// When it has no card, or two of one name.
+    /// When it has no card, too many, or two of one name.
     pub async fn plug(&self, machine: &MachineName, nics: &[NicName]) -> Result<(), Fault> {
         let plugged = self.plant.plug(machine, nics).await;
         plugged.map(drop).map_err(|_| {
-            Fault::invalid(format!("machine {machine} needs NICs, each with a name of its own"))
+            Fault::invalid(format!(
+                "machine {machine} needs 1 to {NICS_MAX} NICs, each with a name of its own"
+            ))
         })
     }
 
@@ -134,6 +137,11 @@ impl Fabric {
     /// As for [`Fabric::cut`].
     pub async fn restore(&self, machine: &MachineName, nic: &NicName) -> Result<(), Fault> {
         self.plant.set_cable(machine, nic, true).await
+    }
+
+    /// Lets the power of this box be switched over the socket too.
+    pub fn serve_power(&self, power: Power) {
+        self.plant.set_power(power);
     }
 
     /// All cables, in order of machine and card.

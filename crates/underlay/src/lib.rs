@@ -5,7 +5,8 @@
 //! machine names and ports, never sockets.
 //!
 //! [`Fabric`] is the middle, in the box process. [`Underlay`] is a machine's side of it.
-//! [`Control`] is for whoever pulls cables. Between real machines the same interface will stand
+//! [`Power`], beside it, starts the machines and takes their power away. [`Control`] is for whoever
+//! pulls cables and switches power. Between real machines the same interface will stand
 //! over TCP and UDP with mutual TLS; the code above cannot tell the difference.
 //!
 //! **Invariant:** what is above this crate opens no socket to another machine.
@@ -16,15 +17,18 @@ pub mod fabric;
 mod header;
 pub mod message;
 mod packet;
+pub mod power;
 mod sys;
 pub mod underlay;
+mod whole_file;
 pub mod wire;
 
 pub use control::Control;
 pub use fabric::{FRAME_MAX, Fabric, FabricConfig, StartFabricError};
 pub use header::DATAGRAM_MAX;
+pub use power::{Outlet, Power, PowerConfig, StartPowerError};
 pub use underlay::{
     ConnectError, DIAL_TIMEOUT, DatagramSocket, DialError, EthernetPort, Listener, OpenError,
     Received, SilenceReason, Stream, Underlay,
 };
-pub use wire::{LinkState, MachineName, NicName, Traffic};
+pub use wire::{LinkState, MachineName, NICS_MAX, NicName, OutletState, PowerState, Traffic};

@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::underlay::attendant::Identity;
 use crate::underlay::endpoints::{Endpoints, Incoming, Slot};
 use crate::underlay::sockets::Open;
-use crate::wire::{MachineName, NicName, Refusal, Request};
+use crate::wire::{MachineName, NICS_MAX, NicName, Refusal, Request};
 
 mod attendant;
 mod endpoints;
@@ -94,8 +94,14 @@ pub enum ConnectError {
         /// The machine.
         name: MachineName,
     },
-    /// The NICs are none, or two have one name.
-    #[error("machine {name} needs NICs, each with a name of its own")]
+    /// Its power was taken away.
+    #[error("machine {name} is powered off; power it on first")]
+    PoweredOff {
+        /// The machine.
+        name: MachineName,
+    },
+    /// The NICs are none or too many, or two have one name.
+    #[error("machine {name} needs 1 to {NICS_MAX} NICs, each with a name of its own")]
     BadNics {
         /// The machine.
         name: MachineName,
@@ -234,6 +240,15 @@ impl Underlay {
         self.shared.endpoints.links()
     }
 
+    /// Whether this machine has power, and news of it. It matters where machines share a process:
+    /// on false all that the machine is has ended, with its guests, and its streams are closed; on
+    /// true it starts afresh, and what it has open here is registered again. A machine with a
+    /// process of its own is killed instead.
+    #[must_use]
+    pub fn powered(&self) -> watch::Receiver<bool> {
+        self.shared.endpoints.powered()
+    }
+
     /// Takes streams to a port.
     ///
     /// # Errors
@@ -354,6 +369,7 @@ fn dial_error(to: &MachineName, port: u16, refusal: Refusal) -> DialError {
         Refusal::TooSlow => silent(to, SilenceReason::Busy),
         Refusal::Version(_)
         | Refusal::NameTaken
+        | Refusal::PoweredOff
         | Refusal::BadNics
         | Refusal::UnknownNic
         | Refusal::System(_) => DialError::System { to, message: refusal.to_string() },

@@ -16,11 +16,21 @@ use serde::{Deserialize, Serialize};
 /// Both ends must say the same; they are the same binary unless an old process lives on.
 pub(crate) const VERSION: u32 = 1;
 
-/// The longest message. A page of links is the largest: 200 of about 250 bytes.
-pub(crate) const MESSAGE_MAX: usize = 64 * 1024;
+/// The longest message but a reply. The largest names all NICs of a machine: 32 of about 90 bytes.
+/// Each connection holds room for one, and there may be thousands.
+pub(crate) const MESSAGE_MAX: usize = 4 * 1024;
 
-/// How many links go into one [`Reply`].
-pub(crate) const LINKS_PER_REPLY: usize = 200;
+/// The longest reply. A page of links is the largest: 200 of about 250 bytes.
+pub(crate) const REPLY_MAX: usize = 64 * 1024;
+
+/// The most NICs that a machine has: vSphere's maximum of 1 Gb/s ones.
+pub const NICS_MAX: usize = 32;
+
+/// How many links or outlets go into one [`Reply`].
+pub(crate) const ITEMS_PER_REPLY: usize = 200;
+
+/// The longest [`OutletState::last_exit`], in characters.
+pub(crate) const EXIT_LEN_MAX: usize = 60;
 
 /// The longest name of a machine or NIC, in bytes. A datagram carries the length in one byte.
 pub const NAME_LEN_MAX: usize = 80;
@@ -165,7 +175,9 @@ pub(crate) enum Refusal {
     Version(u32),
     #[error("a machine of that name is connected")]
     NameTaken,
-    #[error("a machine needs NICs, each with a name of its own")]
+    #[error("the machine's power was taken away")]
+    PoweredOff,
+    #[error("a machine needs 1 to 32 NICs, each with a name of its own")]
     BadNics,
     #[error("no machine of that name was ever plugged in")]
     UnknownMachine,
@@ -195,6 +207,14 @@ pub(crate) enum Order {
     Unplug { machine: MachineName },
     /// Tell all links.
     Links,
+    /// Tell what has power.
+    Power,
+    /// Take a machine's power away, its guests with it.
+    PowerOff { machine: MachineName },
+    /// Give it power.
+    PowerOn { machine: MachineName },
+    /// End all machines and guests, and then the box.
+    Stop,
 }
 
 /// The answer to an [`Order`].
@@ -207,6 +227,8 @@ pub(crate) enum Reply {
     Failed(Fault),
     /// Some links; another reply follows if there are more.
     Links { links: Vec<LinkState>, more: bool },
+    /// Some outlets; another reply follows if there are more.
+    Power { outlets: Vec<OutletState>, more: bool },
 }
 
 /// A cable: between a card of a machine and the physical switch.
@@ -237,6 +259,34 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+/// A machine's place at the power of the box.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutletState {
+    /// Which machine.
+    pub machine: MachineName,
+    /// Whether it runs.
+    pub power: PowerState,
+    /// How often its process was started again because it had ended by itself.
+    pub restarts: u32,
+    /// How its process ended last, if it ended by itself.
+    pub last_exit: Option<String>,
+}
+
+/// Whether a machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PowerState {
+    /// Its process runs.
+    On {
+        /// The process.
+        pid: u32,
+    },
+    /// Its process ended by itself, or could not be started, and is started again soon.
+    Restarting,
+    /// Its power was taken away.
+    Off,
+}
+
 /// A message as it stands in a packet.
 pub(crate) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     serde_json::to_vec(message).expect("messages have string keys and no foreign types")
@@ -257,7 +307,17 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_reply_fits_a_packet() {
+    fn the_largest_greeting_fits_a_packet() {
+        let name: MachineName = "m".repeat(NAME_LEN_MAX).parse().unwrap();
+        let nic: NicName = "n".repeat(NAME_LEN_MAX).parse().unwrap();
+        let links = Notice::Links(vec![(nic.clone(), false); NICS_MAX]);
+        let hello = Hello::Machine { version: u32::MAX, name, nics: vec![nic; NICS_MAX] };
+        assert!(encode(&hello).len() < MESSAGE_MAX);
+        assert!(encode(&links).len() < MESSAGE_MAX);
+    }
+
+    #[test]
+    fn the_largest_replies_fit_a_packet() {
         let link = LinkState {
             machine: "m".repeat(NAME_LEN_MAX).parse().unwrap(),
             nic: "vmnic10".parse().unwrap(),
@@ -267,8 +327,18 @@ mod tests {
             received: Traffic { frames: u64::MAX, bytes: u64::MAX },
             dropped_frames: u64::MAX,
         };
-        let links = vec![link; LINKS_PER_REPLY];
+        let links = vec![link.clone(); ITEMS_PER_REPLY];
         let reply = encode(&Reply::Links { links, more: true });
-        assert!(reply.len() < MESSAGE_MAX, "{}", reply.len());
+        assert!(reply.len() < REPLY_MAX, "{}", reply.len());
+
+        let outlet = OutletState {
+            machine: link.machine,
+            power: PowerState::On { pid: u32::MAX },
+            restarts: u32::MAX,
+            last_exit: Some("\"".repeat(EXIT_LEN_MAX)),
+        };
+        let outlets = vec![outlet; ITEMS_PER_REPLY];
+        let reply = encode(&Reply::Power { outlets, more: true });
+        assert!(reply.len() < REPLY_MAX, "{}", reply.len());
     }
 }

@@ -17,12 +17,18 @@ operations! {
     /// Shows a datastore, with the space on it.
     DatastoreShow = "datastore_show": Get "/api/v1/datastores/{datastore}",
         access Privilege("System.Read"), answer Json(Datastore);
-    /// Makes a datastore of a directory and mounts it on hosts.
+    /// Makes a datastore of a directory and mounts it on every host.
     DatastoreCreate = "datastore_create": Post "/api/v1/datastores",
         access Privilege("Host.Config.Storage"), body Json(NewDatastore), answer Created(Datastore);
     /// Gives a datastore another name.
     DatastoreRename = "datastore_rename": Post "/api/v1/datastores/{datastore}/rename",
         access Privilege("Datastore.Rename"), body Json(Rename), answer Json(Datastore);
+    /// Lets a datastore take no new VMs and files.
+    DatastoreMaintenanceEnter = "datastore_maintenance_enter": Post "/api/v1/datastores/{datastore}/maintenance/enter",
+        access Privilege("Datastore.Config"), answer Json(Datastore);
+    /// Lets a datastore take new VMs and files again.
+    DatastoreMaintenanceExit = "datastore_maintenance_exit": Post "/api/v1/datastores/{datastore}/maintenance/exit",
+        access Privilege("Datastore.Config"), answer Json(Datastore);
     /// Takes a datastore that no VM uses out of the inventory; its files stay.
     DatastoreDelete = "datastore_delete": Delete "/api/v1/datastores/{datastore}",
         access Privilege("Datastore.Delete"), answer Empty(Nothing);
@@ -105,9 +111,6 @@ pub struct NewDatastore {
     /// The datastore folder or datacenter it goes to: id, name or path. The only datacenter if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
-    /// The hosts that mount it: ids or names. All of the datacenter if empty.
-    #[serde(default)]
-    pub hosts: Vec<String>,
 }
 
 /// A file or directory on a datastore.

@@ -30,10 +30,10 @@ operations! {
     HostDisconnect = "host_disconnect": Post "/api/v1/hosts/{host}/disconnect",
         access Privilege("Host.Config.Connection"), answer Json(Host);
     /// Lets a host take no more VMs; done when none runs there.
-    HostEnterMaintenance = "host_enter_maintenance": Post "/api/v1/hosts/{host}/enter-maintenance",
+    HostMaintenanceEnter = "host_maintenance_enter": Post "/api/v1/hosts/{host}/maintenance/enter",
         access Privilege("Host.Config.Maintenance"), answer Accepted(Task);
     /// Lets a host take VMs again.
-    HostExitMaintenance = "host_exit_maintenance": Post "/api/v1/hosts/{host}/exit-maintenance",
+    HostMaintenanceExit = "host_maintenance_exit": Post "/api/v1/hosts/{host}/maintenance/exit",
         access Privilege("Host.Config.Maintenance"), answer Json(Host);
     /// Pulls a host's power plug: its agent and its VMs are gone at once. A drill.
     HostFail = "host_fail": Post "/api/v1/hosts/{host}/fail",
@@ -107,7 +107,7 @@ pub enum HostConnection {
     Connected,
     /// Its agent should answer and does not.
     NotResponding,
-    /// A user disconnected it, or it was just added.
+    /// A user disconnected it.
     Disconnected,
 }
 
@@ -124,10 +124,11 @@ pub enum Maintenance {
 }
 
 /// What runs a host's VMs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
     /// QEMU processes.
+    #[default]
     Qemu,
     /// Seeded fake guests.
     Simulated,
@@ -180,6 +181,30 @@ pub struct NewHost {
     /// Its physical NICs, in order.
     #[serde(default = "two_nics")]
     pub nics: Vec<String>,
+    /// The cores it claims, until its agent says.
+    #[serde(default = "four_cores")]
+    pub cores: u32,
+    /// The speed of each, in MHz.
+    #[serde(default = "two_ghz")]
+    pub core_mhz: u32,
+    /// The memory it claims.
+    #[serde(default = "eight_gib")]
+    pub memory_mib: u64,
+    /// What runs its VMs.
+    #[serde(default)]
+    pub driver: Driver,
+}
+
+const fn four_cores() -> u32 {
+    4
+}
+
+const fn two_ghz() -> u32 {
+    2000
+}
+
+const fn eight_gib() -> u64 {
+    8192
 }
 
 fn two_nics() -> Vec<String> {

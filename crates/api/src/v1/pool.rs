@@ -21,9 +21,6 @@ operations! {
     /// Changes a pool's name, reservations, limits or shares.
     PoolEdit = "pool_edit": Patch "/api/v1/pools/{pool}",
         access Privilege("Resource.EditPool"), body Json(PoolPatch), answer Json(Pool);
-    /// Moves a pool with all that is in it into another of the same cluster.
-    PoolMove = "pool_move": Post "/api/v1/pools/{pool}/move",
-        access Privilege("Resource.MovePool"), body Json(PoolMoveSpec), answer Json(Pool);
     /// Deletes a pool; its VMs and pools go to the one it was in.
     PoolDelete = "pool_delete": Delete "/api/v1/pools/{pool}",
         access Privilege("Resource.DeletePool"), answer Empty(Nothing);
@@ -124,12 +121,4 @@ pub struct PoolPatch {
     pub cpu_mhz: AllocationPatch,
     /// Its part of the memory, in MiB.
     pub memory_mib: AllocationPatch,
-}
-
-/// Where a pool goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PoolMoveSpec {
-    /// The pool it goes to: id or name.
-    pub parent: String,
 }

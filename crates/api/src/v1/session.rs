@@ -80,19 +80,33 @@ pub struct Session {
     pub id: SessionId,
     /// Whose it is.
     pub user: Reference<UserId>,
+    /// What it is.
+    pub kind: SessionKind,
     /// What the token is for; empty for a session.
     pub name: String,
     /// When it began.
     pub created: Timestamp,
-    /// When it was last used, give or take a minute.
-    pub last_used: Timestamp,
+    /// When it was last used; for a token, since the manager started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
     /// When it ends; for a session, if it stays idle until then. Absent for a token without end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
-    /// Where it came from, as far as the manager can tell.
-    pub address: String,
+    /// Where it was last used from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Whether it is the one that asks.
     pub is_current: bool,
+}
+
+/// What a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionKind {
+    /// Somebody logged in with a password.
+    Login,
+    /// A token for a program.
+    Token,
 }
 
 /// Who asks.

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::operation::operations;
 use crate::page::Page;
 use crate::reference::Reference;
+use crate::v1::folder::Rename;
 use crate::v1::task::Task;
-use crate::v1::vm_config::{Boot, Disk, DiskPatch, NewDisk, NewNic, Nic, NicPatch, Workload};
+use crate::v1::vm_config::{Boot, Disk, NewDisk, NewNic, Nic, NicPatch, Workload};
 
 operations! {
     /// Lists VMs and templates.
@@ -53,15 +54,15 @@ operations! {
     /// Saves a VM's memory to disk and stops it.
     VmSuspend = "vm_suspend": Post "/api/v1/vms/{vm}/suspend",
         access Privilege("VirtualMachine.Interact.Suspend"), answer Accepted(Task);
-    /// Changes a VM's name, note or hardware; a running one as far as its driver can.
+    /// Gives a VM another name; its files keep theirs.
+    VmRename = "vm_rename": Post "/api/v1/vms/{vm}/rename",
+        access Privilege("VirtualMachine.Config.Rename"), body Json(Rename), answer Json(Vm);
+    /// Changes a VM's note or hardware; a running one as far as its driver can.
     VmEdit = "vm_edit": Patch "/api/v1/vms/{vm}",
         access Privilege("VirtualMachine.Config.Settings"), body Json(VmPatch), answer Accepted(Task);
-    /// Moves a VM to another host, folder or pool.
+    /// Moves a VM to another folder or pool at once, to another host by a task.
     VmMove = "vm_move": Post "/api/v1/vms/{vm}/move",
-        access Privilege("VirtualMachine.Inventory.Move"), body Json(VmMoveSpec), answer Accepted(Task);
-    /// Takes a VM's directory on a datastore into the inventory.
-    VmRegister = "vm_register": Post "/api/v1/vms/register",
-        access Privilege("VirtualMachine.Inventory.Register"), body Json(VmRegistration), answer Accepted(Task);
+        access Privilege("VirtualMachine.Inventory.Move"), body Json(VmMoveSpec), answer Json(VmMoved);
     /// Takes a VM that is off out of the inventory; its files stay.
     VmUnregister = "vm_unregister": Post "/api/v1/vms/{vm}/unregister",
         access Privilege("VirtualMachine.Inventory.Unregister"), answer Accepted(Task);
@@ -260,6 +261,9 @@ pub struct NewVm {
     /// Power it on when it is made.
     #[serde(default)]
     pub power_on: bool,
+    /// Make it a template.
+    #[serde(default)]
+    pub is_template: bool,
 }
 
 const fn one_vcpu() -> u16 {
@@ -271,37 +275,44 @@ const fn some_memory() -> u64 {
 }
 
 /// VMs to make from a template or a VM.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct VmCloneSpec {
-    /// The name of the one that is made; of several, the part before their number (`vm` for `vm01`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// How many to make; 1 if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub count: Option<u32>,
-    /// All names, instead of `name` and `count`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub names: Vec<String>,
+    /// The name; of several, `#` at its end stands for a digit of their number (`web##` for `web01`).
+    /// Without one, as many digits are added as the highest number needs.
+    pub name: String,
+    /// How many to make.
+    #[serde(default = "one")]
+    pub count: u32,
+    /// The first number.
+    #[serde(default = "one")]
+    pub first: u32,
     /// Whether the disks are shared or copied.
+    #[serde(default)]
     pub mode: CloneMode,
-    /// The most that are made at the same time; 10 if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub batch: Option<u32>,
+    /// The most that are made at the same time.
+    #[serde(default = "ten")]
+    pub batch: u32,
     /// Power them on when they are made.
+    #[serde(default)]
     pub power_on: bool,
-    /// The VM folder they go to: id, name or path; that of the template if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The VM folder they go to: id, name or path; that of the source if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
-    /// The pool or cluster they draw from: id or name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The pool or cluster they draw from: id or name; the source's cluster if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
-    /// The host: id or name; spread over the cluster if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The host: id or name; each where most room is if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// The datastore: id or name; that of the template if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub datastore: Option<String>,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+const fn ten() -> u32 {
+    10
 }
 
 /// Whether a clone's disks are shared with what it is made from.
@@ -328,9 +339,6 @@ pub struct MarkVmSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VmPatch {
-    /// Its name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
     /// A note for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotation: Option<String>,
@@ -349,9 +357,6 @@ pub struct VmPatch {
     /// Empty disks to add.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub add_disks: Vec<NewDisk>,
-    /// Disks to change.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub edit_disks: Vec<DiskPatch>,
     /// Keys of disks to remove, with their content.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove_disks: Vec<u32>,
@@ -381,22 +386,12 @@ pub struct VmMoveSpec {
     pub pool: Option<String>,
 }
 
-/// A directory of a VM to take into the inventory.
+/// A VM after a move.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VmRegistration {
-    /// Its directory: `[datastore1] web01`.
-    pub home: String,
-    /// Its name; that of the directory if absent.
+pub struct VmMoved {
+    /// The VM as it is.
+    pub vm: Vm,
+    /// The task that takes it to another host, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The VM folder or datacenter it goes to: id, name or path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub folder: Option<String>,
-    /// The pool or cluster it draws from: id or name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pool: Option<String>,
-    /// The host: id or name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
+    pub task: Option<Task>,
 }

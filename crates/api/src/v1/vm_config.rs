@@ -27,22 +27,12 @@ pub struct NewDisk {
     pub capacity_bytes: u64,
 }
 
-/// What to change of a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DiskPatch {
-    /// Its number on the VM.
-    pub key: u32,
-    /// Its size as the guest sees it; a disk can only grow.
-    pub capacity_bytes: u64,
-}
-
 /// A network adapter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Nic {
     /// Its number on the VM, never used twice there.
     pub key: u32,
-    /// Its address: `02:00:00:00:00:2a`.
+    /// Its address: `00:50:56:00:00:2a`.
     pub mac: String,
     /// The network it is attached to.
     pub network: Reference<NetworkId>,
@@ -50,18 +40,12 @@ pub struct Nic {
     pub is_connected: bool,
 }
 
-/// A network adapter to add.
+/// A network adapter to add; its address is chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewNic {
     /// The network: id or name.
     pub network: String,
-    /// Its address; chosen if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<String>,
-    /// Whether the virtual cable is plugged in.
-    #[serde(default = "yes")]
-    pub is_connected: bool,
 }
 
 /// What to change of a network adapter; what is absent stays.
@@ -76,10 +60,6 @@ pub struct NicPatch {
     /// Whether the virtual cable is plugged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_connected: Option<bool>,
-}
-
-const fn yes() -> bool {
-    true
 }
 
 /// What a VM boots.

@@ -68,6 +68,7 @@ impl Inventory {
             maintenance: Maintenance::Off,
             about: HostAbout::default(),
         };
+        self.index.put_host(&record);
         self.hosts.insert(id, record);
         self.index.put_name(cluster.into(), &add.name, id);
         self.touch_created(id);
@@ -94,6 +95,7 @@ impl Inventory {
         self.record_event(now, user, id, EventKind::Removed, "");
         self.index.drop_name(record.cluster.into(), &record.name);
         self.hosts.remove(&id);
+        self.index.drop_host(id);
         self.drop_permissions_on(id.into());
         self.touch_deleted(id);
         Ok(())

@@ -7,11 +7,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 
 use racknest_types::bytes::Bytes;
-use racknest_types::id::{HostId, PoolId, SnapshotId, TaskId, VmId};
+use racknest_types::id::{ClusterId, HostId, PoolId, SnapshotId, TaskId, VmId};
 
 use super::{Inventory, LoadError};
 use crate::record::datastore::DatastorePath;
 use crate::record::entity::EntityRef;
+use crate::record::host::HostRecord;
 use crate::record::snapshot::SnapshotRecord;
 use crate::record::task::TaskState;
 use crate::record::vm::VmRecord;
@@ -25,8 +26,10 @@ pub(super) struct Index {
     named: BTreeMap<String, BTreeSet<EntityRef>>,
     /// The VMs registered on each host.
     pub(super) host_vms: BTreeMap<HostId, BTreeSet<VmId>>,
-    /// The memory of all VMs registered on each host, for placement.
-    pub(super) host_memory: BTreeMap<HostId, Bytes>,
+    /// How much of each host's memory is promised to VMs.
+    rooms: BTreeMap<HostId, Room>,
+    /// The hosts of each cluster, the one with most room first.
+    roomiest: BTreeSet<(ClusterId, u64, HostId)>,
     /// The VMs that draw from each pool.
     pub(super) pool_vms: BTreeMap<PoolId, BTreeSet<VmId>>,
     /// Who has which directory.
@@ -39,7 +42,53 @@ pub(super) struct Index {
     pub(super) running_tasks: BTreeSet<TaskId>,
 }
 
+/// What placement wants to know of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    cluster: ClusterId,
+    claim: Bytes,
+    promised: Bytes,
+}
+
+impl Room {
+    /// Memory promised to its VMs, per mille of its claim.
+    fn promised_permille(self) -> u64 {
+        self.promised.mib().saturating_mul(1000) / self.claim.mib().max(1)
+    }
+}
+
 impl Index {
+    /// The hosts of a cluster, the one with most room first.
+    pub(super) fn roomiest(&self, cluster: ClusterId) -> impl Iterator<Item = HostId> {
+        self.roomiest
+            .range((cluster, 0, HostId::from_raw(0))..)
+            .take_while(move |(of, _, _)| *of == cluster)
+            .map(|(_, _, host)| *host)
+    }
+
+    /// Takes note of a host, or of its new claim.
+    pub(super) fn put_host(&mut self, host: &HostRecord) {
+        let promised = self.rooms.get(&host.id).map_or(Bytes::ZERO, |room| room.promised);
+        self.drop_host(host.id);
+        let room = Room { cluster: host.cluster, claim: host.claim.memory, promised };
+        self.roomiest.insert((room.cluster, room.promised_permille(), host.id));
+        self.rooms.insert(host.id, room);
+    }
+
+    pub(super) fn drop_host(&mut self, host: HostId) {
+        if let Some(room) = self.rooms.remove(&host) {
+            self.roomiest.remove(&(room.cluster, room.promised_permille(), host));
+        }
+    }
+
+    fn promise(&mut self, host: HostId, change: impl FnOnce(Bytes) -> Bytes) {
+        if let Some(room) = self.rooms.get_mut(&host) {
+            self.roomiest.remove(&(room.cluster, room.promised_permille(), host));
+            room.promised = change(room.promised);
+            self.roomiest.insert((room.cluster, room.promised_permille(), host));
+        }
+    }
+
     pub(super) fn child(&self, parent: EntityRef, name: &str) -> Option<EntityRef> {
         self.children.get(&(parent, name.into())).copied()
     }
@@ -81,7 +130,7 @@ impl Index {
 
     pub(super) fn add_vm(&mut self, vm: &VmRecord) {
         self.host_vms.entry(vm.host).or_default().insert(vm.id);
-        *self.host_memory.entry(vm.host).or_default() += vm.config.memory;
+        self.promise(vm.host, |promised| promised + vm.config.memory);
         if let Some(pool) = vm.pool {
             self.pool_vms.entry(pool).or_default().insert(vm.id);
         }
@@ -93,12 +142,7 @@ impl Index {
 
     pub(super) fn remove_vm(&mut self, vm: &VmRecord) {
         remove_from(&mut self.host_vms, vm.host, vm.id);
-        if let Some(memory) = self.host_memory.get_mut(&vm.host) {
-            *memory = *memory - vm.config.memory;
-            if *memory == Bytes::ZERO {
-                self.host_memory.remove(&vm.host);
-            }
-        }
+        self.promise(vm.host, |promised| promised - vm.config.memory);
         if let Some(pool) = vm.pool {
             remove_from(&mut self.pool_vms, pool, vm.id);
         }
@@ -151,6 +195,7 @@ impl Inventory {
                 return Err(LoadError::NameTwice { parent, name: name.into(), first, second });
             }
         }
+        self.hosts.values().for_each(|host| index.put_host(host));
         self.vms.values().for_each(|vm| index.add_vm(vm));
         self.snapshots.values().for_each(|snapshot| index.add_snapshot(snapshot));
         index.running_tasks = self

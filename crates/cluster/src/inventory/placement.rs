@@ -29,10 +29,9 @@ impl Inventory {
     /// # Errors
     /// None can take the VM; the fault says why the first of them cannot.
     pub(super) fn place(&self, need: &Need<'_>) -> Result<HostId, Fault> {
-        self.hosts_of(need.cluster)
-            .filter(|host| self.obstacle(host, need).is_none())
-            .min_by_key(|host| (self.promised_permille(host), host.id))
-            .map(|host| host.id)
+        self.index
+            .roomiest(need.cluster)
+            .find(|id| self.hosts.get(id).is_some_and(|host| self.obstacle(host, need).is_none()))
             .ok_or_else(|| self.nowhere(need))
     }
 
@@ -77,12 +76,6 @@ impl Inventory {
             return Some((FaultCode::InvalidState, reason));
         }
         None
-    }
-
-    /// Memory promised to its VMs, per mille of its claim.
-    fn promised_permille(&self, host: &HostRecord) -> u64 {
-        let promised = self.index.host_memory.get(&host.id).copied().unwrap_or_default();
-        promised.mib() * 1000 / host.claim.memory.mib().max(1)
     }
 
     fn nowhere(&self, need: &Need<'_>) -> Fault {

@@ -55,6 +55,7 @@ impl Inventory {
             host.claim = hello.claim;
             host.driver = hello.driver;
             host.about = hello.about;
+            self.index.put_host(host);
             self.touch(id);
         }
         if self.set_connection(now, id, HostConnection::Connected) {

@@ -71,7 +71,7 @@ impl Inventory {
         self.index.add_snapshot(&record);
         self.snapshots.insert(snapshot, record);
         self.touch_created(snapshot);
-        let task = self.begin_task(now, user, "snapshot_create", id, TaskWork::Step);
+        let task = self.begin_task(now, user, "vm_snapshot_create", id, TaskWork::Step);
         self.begin_step(id, task, Step::Snapshot { snapshot });
         Ok((snapshot, task))
     }
@@ -88,7 +88,7 @@ impl Inventory {
     ) -> Result<TaskId, Fault> {
         let vm = self.snapshot(id)?.vm;
         self.check_vm_action(vm, VmAction::SnapshotRevert)?;
-        let task = self.begin_task(now, user, "snapshot_revert", vm, TaskWork::Step);
+        let task = self.begin_task(now, user, "vm_snapshot_revert", vm, TaskWork::Step);
         self.begin_step(vm, task, Step::Revert { snapshot: id });
         Ok(task)
     }
@@ -125,7 +125,7 @@ impl Inventory {
             ));
         }
         let vm = vm.id;
-        let task = self.begin_task(now, user, "snapshot_delete", vm, TaskWork::Step);
+        let task = self.begin_task(now, user, "vm_snapshot_delete", vm, TaskWork::Step);
         self.begin_step(vm, task, Step::DeleteSnapshot { snapshot: id });
         Ok(task)
     }

@@ -388,6 +388,7 @@ fn vm_named(name: &str) -> CreateVm {
         annotation: String::new(),
         workload: Workload::default(),
         is_template: false,
+        power_on: false,
     }
 }
 

@@ -71,6 +71,8 @@ pub struct CreateVm {
     pub workload: Workload,
     /// Whether it becomes a template.
     pub is_template: bool,
+    /// Whether it is powered on when made.
+    pub power_on: bool,
 }
 
 /// A change of place; what is `None` stays as it is.
@@ -113,6 +115,12 @@ impl Inventory {
         check_size(&create.name, create.vcpus, create.memory)?;
         check_disks(&create.name, &create.disks)?;
         self.check_nics(&create.name, &create.nics)?;
+        if create.is_template && create.power_on {
+            return Err(Fault::invalid(format!(
+                "'{}' becomes a template, which is never powered on; leave one of the two out",
+                create.name
+            )));
+        }
         let need = Need {
             cluster: self.pool(pool)?.cluster,
             datastore: &datastore,
@@ -149,7 +157,7 @@ impl Inventory {
             }
         });
         let task = self.begin_task(now, user, "vm_create", id, TaskWork::Step);
-        self.begin_step(id, task, Step::Create { sources, power_on: false });
+        self.begin_step(id, task, Step::Create { sources, power_on: create.power_on });
         Ok((id, task))
     }
 

@@ -1,13 +1,15 @@
 //! What the agent knows of each VM of its host.
 
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::net::Ipv4Addr;
 
 use racknest_cluster::record::vm::PowerState;
-use racknest_cluster::wire::{VmReport, VmSpec};
+use racknest_cluster::wire::{Request, VmReport, VmSpec};
 use racknest_types::fault::Fault;
 use racknest_types::id::{TaskId, VmId};
 
+use super::lanes::RequestKind;
 use crate::registry::record::RegistryRecord;
 
 /// The VMs of one host.
@@ -27,7 +29,7 @@ pub(super) struct Known {
     /// The address its guest was heard to use, by the switch or the driver.
     address: Option<Ipv4Addr>,
     /// The last request that was answered, so that a repeated one is answered alike.
-    answered: Option<(TaskId, Result<(), Box<Fault>>)>,
+    answered: Option<(TaskId, RequestKind, Result<(), Box<Fault>>)>,
 }
 
 impl Book {
@@ -76,21 +78,27 @@ impl Book {
         &mut self,
         vm: VmId,
         task: TaskId,
+        kind: RequestKind,
         result: &Result<PowerState, Fault>,
     ) {
         if let Some(known) = self.vms.get_mut(&vm) {
             let result = result.as_ref().map(|_| ()).map_err(|fault| Box::new(fault.clone()));
-            known.answered = Some((task, result));
+            known.answered = Some((task, kind, result));
         }
     }
 
     /// The answer to a request that was answered before: with the VM's power now, because that may
     /// have changed since.
-    pub(super) fn answer(&self, vm: VmId, task: TaskId) -> Option<Result<PowerState, Fault>> {
+    pub(super) fn answer(
+        &self,
+        vm: VmId,
+        task: TaskId,
+        request: &Request,
+    ) -> Option<Result<PowerState, Fault>> {
         let known = self.get(vm)?;
-        let (answered, result) = known.answered.as_ref()?;
-        let result = result.clone().map(|()| known.power).map_err(|fault| *fault);
-        (*answered == task).then_some(result)
+        let (answered, kind, result) = known.answered.as_ref()?;
+        let is_it = *answered == task && *kind == discriminant(request);
+        is_it.then(|| result.clone().map(|()| known.power).map_err(|fault| *fault))
     }
 
     /// The VM of this id as the manager is told.

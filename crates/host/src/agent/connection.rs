@@ -30,7 +30,6 @@ const BATCH_MAX: usize = 1 << 10;
 const BATCH_BYTES: usize = 1 << 20;
 
 /// A caller that has said who it is.
-#[derive(Debug)]
 pub(super) struct Caller {
     /// What it said.
     pub(super) hello: Hello,

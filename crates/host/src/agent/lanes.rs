@@ -13,11 +13,16 @@
 //! **Invariant:** no VM has two jobs running; no more than the limit run on the host.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem::{Discriminant, discriminant};
 
 use racknest_cluster::wire::{Registration, Request};
 use racknest_types::id::{TaskId, VmId};
 
 use crate::registry::record::RegistryRecord;
+
+/// Which request it is, without what it says. A task may ask different things of one VM, but not the
+/// same thing twice.
+pub(super) type RequestKind = Discriminant<Request>;
 
 /// Something to do with one VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +47,17 @@ pub(super) enum Job {
 impl Job {
     /// The task whose request this is.
     pub(super) fn task(&self) -> Option<TaskId> {
+        self.request().map(|(task, _)| task)
+    }
+
+    /// The request that this answers.
+    pub(super) fn request(&self) -> Option<(TaskId, RequestKind)> {
         match self {
-            Self::Request { task, .. } => Some(*task),
-            Self::Resume(record) => record.unfinished.as_ref().map(|unfinished| unfinished.task),
+            Self::Request { task, request } => Some((*task, discriminant(request))),
+            Self::Resume(record) => {
+                let unfinished = record.unfinished.as_ref();
+                unfinished.map(|begun| (begun.task, discriminant(&begun.request)))
+            }
             Self::Know(_) | Self::Forget | Self::StayOff => None,
         }
     }
@@ -74,8 +87,8 @@ pub(super) struct Lanes {
 #[derive(Debug, Default)]
 struct Lane {
     is_running: bool,
-    /// The task of the running job.
-    task: Option<TaskId>,
+    /// The request of the running job.
+    request: Option<(TaskId, RequestKind)>,
     waiting: VecDeque<Job>,
 }
 
@@ -86,15 +99,11 @@ impl Lanes {
     }
 
     /// Whether this task's request for this VM waits or runs.
-    pub(super) fn has(&self, vm: VmId, task: TaskId) -> bool {
+    pub(super) fn has(&self, vm: VmId, task: TaskId, request: &Request) -> bool {
+        let sought = Some((task, discriminant(request)));
         self.lanes.get(&vm).is_some_and(|lane| {
-            lane.task == Some(task) || lane.waiting.iter().any(|job| job.task() == Some(task))
+            lane.request == sought || lane.waiting.iter().any(|job| job.request() == sought)
         })
-    }
-
-    /// Whether a job of this VM runs.
-    pub(super) fn is_running(&self, vm: VmId) -> bool {
-        self.lanes.get(&vm).is_some_and(|lane| lane.is_running)
     }
 
     /// Puts a job behind those of the same VM.
@@ -116,7 +125,7 @@ impl Lanes {
             let Some(lane) = self.lanes.get_mut(&vm) else { continue };
             let Some(job) = lane.waiting.pop_front() else { continue };
             lane.is_running = true;
-            lane.task = job.task();
+            lane.request = job.request();
             self.running += 1;
             return Some((vm, job));
         }
@@ -131,7 +140,7 @@ impl Lanes {
             self.lanes.remove(&vm);
         } else {
             lane.is_running = false;
-            lane.task = None;
+            lane.request = None;
             self.ready.push_back(vm);
         }
     }
@@ -139,7 +148,7 @@ impl Lanes {
     /// Takes a request back.
     pub(super) fn cancel(&mut self, vm: VmId, task: TaskId) -> Cancelled {
         let Some(lane) = self.lanes.get_mut(&vm) else { return Cancelled::Unknown };
-        if lane.task == Some(task) {
+        if lane.request.is_some_and(|(running, _)| running == task) {
             return Cancelled::Running;
         }
         let is_it = |job: &Job| matches!(job, Job::Request { task: own, .. } if *own == task);
@@ -207,7 +216,8 @@ mod tests {
         lanes.push(vm(1), job(1));
         lanes.push(vm(2), job(2));
         assert_eq!(started(&mut lanes), [(1, 1)]);
-        let cancel = |lanes: &mut Lanes, number, task| lanes.cancel(vm(number), TaskId::from_raw(task));
+        let cancel =
+            |lanes: &mut Lanes, number, task| lanes.cancel(vm(number), TaskId::from_raw(task));
         assert_eq!(cancel(&mut lanes, 2, 2), Cancelled::Waiting);
         assert_eq!(cancel(&mut lanes, 2, 2), Cancelled::Unknown);
         assert_eq!(cancel(&mut lanes, 1, 1), Cancelled::Running);
@@ -222,9 +232,12 @@ mod tests {
         lanes.push(vm(1), job(1));
         lanes.push(vm(1), job(2));
         assert_eq!(started(&mut lanes), [(1, 1)]);
-        let has = |lanes: &Lanes, task| lanes.has(vm(1), TaskId::from_raw(task));
+        let has =
+            |lanes: &Lanes, task| lanes.has(vm(1), TaskId::from_raw(task), &Request::PowerOff);
         assert!(has(&lanes, 1) && has(&lanes, 2) && !has(&lanes, 3));
         lanes.handle_done(vm(1));
         assert!(!has(&lanes, 1) && has(&lanes, 2));
+        // Another request of the same task is not the same request.
+        assert!(!lanes.has(vm(1), TaskId::from_raw(2), &Request::Unregister));
     }
 }

@@ -25,7 +25,7 @@ use racknest_cluster::wire::{Registration, Request, VmSpec};
 use racknest_types::fault::Fault;
 use racknest_types::id::{TaskId, VmId};
 
-use super::lanes::Job;
+use super::lanes::{Job, RequestKind};
 use crate::registry::Registry;
 use crate::registry::record::{RegistryRecord, Unfinished};
 use crate::vm::{Course, Driver};
@@ -36,7 +36,7 @@ pub(super) struct Outcome {
     /// The VM.
     pub(super) vm: VmId,
     /// The answer that the manager waits for.
-    pub(super) answer: Option<(TaskId, Result<PowerState, Fault>)>,
+    pub(super) answer: Option<(TaskId, RequestKind, Result<PowerState, Fault>)>,
     /// What the agent knows of the VM from here on.
     pub(super) after: After,
     /// Whether the manager is told how the VM is, beside the answer.
@@ -78,16 +78,16 @@ impl<D: Driver> Performer<D> {
     pub(super) async fn run(self, job: Job, power: PowerState, course: Course) -> Outcome {
         let vm = self.vm;
         let is_news = matches!(job, Job::Know(_));
-        let task = job.task();
+        let request = job.request();
         let (result, after) = match job {
             Job::Request { task, request } => self.request(task, request, course).await,
-            Job::Resume(record) => self.resume(record, course).await,
+            Job::Resume(record) => self.resume(record, power, course).await,
             Job::Know(registration) => self.know(registration, power).await,
             Job::Forget => self.forget(power, course).await,
             Job::StayOff => self.stay_off(power).await,
         };
-        let answer = match (task, result) {
-            (Some(task), result) => Some((task, result)),
+        let answer = match (request, result) {
+            (Some((task, kind)), result) => Some((task, kind, result)),
             (None, Ok(_)) => None,
             (None, Err(fault)) => {
                 tracing::error!(%vm, %fault, "a VM could not be brought to where it should be");
@@ -118,27 +118,32 @@ impl<D: Driver> Performer<D> {
             | Request::Snapshot { .. }
             | Request::Revert { .. }
             | Request::DeleteSnapshot { .. }
-            | Request::Reconfigure { .. } => self.change(task, request, course).await,
+            | Request::Reconfigure { .. } => {
+                // The guest has only been asked; it is off soon, and not to be started again.
+                let stays = matches!(request, Request::Shutdown).then_some(PowerState::Off);
+                self.change(task, request, stays, course).await
+            }
         }
     }
 
-    /// A request after which the VM is still there.
+    /// A request after which the VM is still there; `stays` is how it should be from then on, if
+    /// that is not how it is.
     async fn change(
         &self,
         task: TaskId,
         request: Request,
+        stays: Option<PowerState>,
         course: Course,
     ) -> (Result<PowerState, Fault>, After) {
         let during = self.record_during(task, &request);
         if let Err(fault) = self.save_if_new(during.as_ref(), self.before.as_ref()).await {
             return (Err(fault), After::Same);
         }
-        let keeps_off = matches!(request, Request::Shutdown);
         let spec = spec_after(&request).or_else(|| self.spec()).cloned();
         match self.driver.perform(self.vm, self.spec().cloned(), request, course).await {
             Ok(power) => {
                 let Some(spec) = spec else { return (Ok(power), After::Same) };
-                let wanted = if keeps_off { PowerState::Off } else { power };
+                let wanted = stays.unwrap_or(power);
                 let record = RegistryRecord::from(Registration { spec, power: wanted });
                 match self.settle(&record, during.as_ref()).await {
                     Ok(()) => (Ok(power), After::Known(record, power)),
@@ -208,11 +213,7 @@ impl<D: Driver> Performer<D> {
     }
 
     /// A request after which the VM is not this host's any more.
-    async fn leave(
-        &self,
-        request: Request,
-        course: Course,
-    ) -> (Result<PowerState, Fault>, After) {
+    async fn leave(&self, request: Request, course: Course) -> (Result<PowerState, Fault>, After) {
         match self.driver.perform(self.vm, self.spec().cloned(), request, course).await {
             Ok(power) => match self.registry.forget(self.vm).await {
                 Ok(()) => (Ok(power), After::Forgotten),
@@ -226,30 +227,33 @@ impl<D: Driver> Performer<D> {
     async fn resume(
         &self,
         record: RegistryRecord,
+        power: PowerState,
         course: Course,
     ) -> (Result<PowerState, Fault>, After) {
-        let Some(unfinished) = record.unfinished else {
-            return (Ok(PowerState::Off), After::Same);
-        };
-        let wanted = record.registration.power;
+        let Some(unfinished) = record.unfinished else { return (Ok(power), After::Same) };
+        let Registration { spec, power: wanted } = record.registration;
         let Unfinished { task, request } = *unfinished;
-        let (result, after) = self.change(task, request, course.clone()).await;
-        let After::Known(done, PowerState::Off) = after else { return (result, after) };
-        if wanted != PowerState::On {
-            return (result, After::Known(done, PowerState::Off));
+        // A revert says itself whether the VM runs afterwards. Any other request found it as it
+        // should be, so that is what is saved with its end: were it saved as off, a second crash
+        // before the start below would leave it off.
+        let stays = (!matches!(request, Request::Revert { .. })).then_some(wanted);
+        let (result, after) = self.change(task, request, stays, course.clone()).await;
+        let (before, power) = match &after {
+            After::Known(record, power) => (record.clone(), *power),
+            After::Same => (RegistryRecord::from(Registration { spec, power: wanted }), power),
+            After::Forgotten => return (result, after),
+        };
+        if before.registration.power != PowerState::On || power != PowerState::Off {
+            return (result, after);
         }
-        let spec = done.registration.spec.clone();
-        let again = Self::new(
-            Arc::clone(&self.driver),
-            self.registry.clone(),
-            self.vm,
-            Some(done.clone()),
-        );
-        match again.change(task, Request::PowerOn(spec), course).await {
-            (Ok(power), after) => (Ok(power), after),
+        let spec = before.registration.spec.clone();
+        let (driver, registry) = (Arc::clone(&self.driver), self.registry.clone());
+        let again = Self::new(driver, registry, self.vm, Some(before));
+        match again.change(task, Request::PowerOn(spec), None, course).await {
+            (Ok(power), started) => (result.map(|_| power), started),
             (Err(fault), _) => {
                 tracing::error!(vm = %self.vm, %fault, "the VM did not start again");
-                (result, After::Known(done, PowerState::Off))
+                (result, after)
             }
         }
     }

@@ -71,17 +71,12 @@ impl RedbStore {
         approve: impl FnOnce(&dyn Store) -> Result<(), OpenStoreError>,
     ) -> Result<Self, OpenStoreError> {
         let failed = |source| io_refusal(path, source);
-        if let Some(directory) = path.parent() {
-            fs_err::create_dir_all(directory).map_err(failed)?;
-        }
+        create_directory(path)?;
         let lock = StoreLock::acquire(path)?;
         if path.try_exists().map_err(failed)? {
             approve(&Trial::open(path)?)?;
-        } else {
-            create(path, &disk)?;
         }
-        let file = DatabaseFile::open(path, CACHE_BYTES, disk);
-        let file = file.map_err(|error| refusal(path, error.into()))?;
+        let file = open_or_create(path, CACHE_BYTES, disk)?;
         Ok(Self { file, feed: Mutex::new(Feed::new()), _lock: lock })
     }
 }
@@ -110,7 +105,37 @@ impl Store for RedbStore {
     }
 }
 
-/// Makes an empty store, which appears whole or not at all.
+/// Opens a redb file that can be made again if it is lost, and so is neither locked nor approved.
+/// One of up to `checked_bytes` is checked as a whole first, since redb trusts what it opens.
+pub(crate) fn open_disposable(
+    path: &Path,
+    cache_bytes: usize,
+    checked_bytes: u64,
+) -> Result<DatabaseFile, OpenStoreError> {
+    create_directory(path)?;
+    if fs_err::metadata(path).is_ok_and(|file| file.len() <= checked_bytes) {
+        Trial::open(path)?;
+    }
+    open_or_create(path, cache_bytes, Arc::new(RealDisk))
+}
+
+fn create_directory(path: &Path) -> Result<(), OpenStoreError> {
+    path.parent().map_or(Ok(()), fs_err::create_dir_all).map_err(|error| io_refusal(path, error))
+}
+
+fn open_or_create(
+    path: &Path,
+    cache_bytes: usize,
+    disk: Arc<dyn Disk>,
+) -> Result<DatabaseFile, OpenStoreError> {
+    if !path.try_exists().map_err(|error| io_refusal(path, error))? {
+        create(path, &disk)?;
+    }
+    let file = DatabaseFile::open(path, cache_bytes, disk);
+    file.map_err(|error| refusal(path, error.into()))
+}
+
+/// Makes an empty redb file, which appears whole or not at all.
 fn create(path: &Path, disk: &Arc<dyn Disk>) -> Result<(), OpenStoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -120,19 +145,12 @@ fn create(path: &Path, disk: &Arc<dyn Disk>) -> Result<(), OpenStoreError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
     }
-    let made =
-        DiskFile::open(&unfinished, true, Arc::clone(disk)).map_err(failed).and_then(|file| {
-            let make = || {
-                let database = Builder::new().create_with_backend(file)?;
-                write(&database, &Transaction::default())?;
-                Ok(database.close()?)
-            };
-            make().map_err(|error| refusal(path, error))
-        });
+    let file = DiskFile::open(&unfinished, true, Arc::clone(disk)).map_err(failed)?;
+    let made = Builder::new().create_with_backend(file).and_then(Database::close);
     if let Err(error) = made {
         // It holds nothing; the reason why it was not finished is what matters.
         let _ = fs_err::remove_file(&unfinished);
-        return Err(error);
+        return Err(refusal(path, error.into()));
     }
     fs_err::rename(&unfinished, path).map_err(failed)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());

@@ -1,4 +1,5 @@
-//! The desk of the box: where cables are pulled by whoever may open the socket.
+//! The desk of the box: where cables are pulled and power is switched by whoever may open the
+//! socket.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +8,9 @@ use racknest_types::fault::Fault;
 
 use crate::fabric::plant::Plant;
 use crate::packet::PacketSocket;
-use crate::wire::{LINKS_PER_REPLY, LinkState, MESSAGE_MAX, Order, Reply, VERSION, encode};
+use crate::wire::{
+    ITEMS_PER_REPLY, LinkState, MESSAGE_MAX, Order, OutletState, Reply, VERSION, encode,
+};
 
 /// Serves orders until whoever gives them hangs up.
 pub(crate) async fn serve(plant: Arc<Plant>, socket: PacketSocket, version: u32) {
@@ -31,32 +34,60 @@ async fn serve_orders(plant: &Plant, socket: &PacketSocket, version: u32) -> io:
         if size == 0 {
             return Ok(());
         }
-        let order = serde_json::from_slice(&buffer[..size])?;
-        let done = match order {
-            Order::Cut { machine, nic } => plant.set_cable(&machine, &nic, false).await,
-            Order::Restore { machine, nic } => plant.set_cable(&machine, &nic, true).await,
-            Order::Unplug { machine } => plant.unplug(&machine).await,
-            Order::Links => {
-                tell_links(socket, &plant.links()).await?;
-                continue;
-            }
-        };
-        let answer = match done {
-            Ok(()) => Reply::Done,
-            Err(fault) => Reply::Failed(fault),
-        };
-        reply(socket, &answer).await?;
+        match serve_order(plant, serde_json::from_slice(&buffer[..size])?).await {
+            Ok(Outcome::Done) => reply(socket, &Reply::Done).await?,
+            Ok(Outcome::Links(links)) => tell_links(socket, links).await?,
+            Ok(Outcome::Power(outlets)) => tell_power(socket, outlets).await?,
+            Err(fault) => reply(socket, &Reply::Failed(fault)).await?,
+        }
     }
 }
 
-async fn tell_links(socket: &PacketSocket, links: &[LinkState]) -> io::Result<()> {
-    let mut rest = links;
+/// What an order came to.
+enum Outcome {
+    Done,
+    Links(Vec<LinkState>),
+    Power(Vec<OutletState>),
+}
+
+async fn serve_order(plant: &Plant, order: Order) -> Result<Outcome, Fault> {
+    match order {
+        Order::Cut { machine, nic } => plant.set_cable(&machine, &nic, false).await?,
+        Order::Restore { machine, nic } => plant.set_cable(&machine, &nic, true).await?,
+        Order::Unplug { machine } => plant.unplug(&machine).await?,
+        Order::Links => return Ok(Outcome::Links(plant.links())),
+        Order::Power => return Ok(Outcome::Power(plant.power()?.list())),
+        Order::PowerOff { machine } => plant.power()?.off(&machine).await?,
+        Order::PowerOn { machine } => plant.power()?.on(&machine).await?,
+        Order::Stop => plant.power()?.stop().await?,
+    }
+    Ok(Outcome::Done)
+}
+
+async fn tell_links(socket: &PacketSocket, links: Vec<LinkState>) -> io::Result<()> {
+    for (links, more) in pages(links) {
+        reply(socket, &Reply::Links { links, more }).await?;
+    }
+    Ok(())
+}
+
+async fn tell_power(socket: &PacketSocket, outlets: Vec<OutletState>) -> io::Result<()> {
+    for (outlets, more) in pages(outlets) {
+        reply(socket, &Reply::Power { outlets, more }).await?;
+    }
+    Ok(())
+}
+
+/// Pieces that fit into a packet each, and whether more follow. At least one, so that there is an
+/// answer.
+fn pages<T>(mut rest: Vec<T>) -> Vec<(Vec<T>, bool)> {
+    let mut pages = Vec::new();
     loop {
-        let (page, next) = rest.split_at(rest.len().min(LINKS_PER_REPLY));
+        let next = rest.split_off(rest.len().min(ITEMS_PER_REPLY));
         let more = !next.is_empty();
-        reply(socket, &Reply::Links { links: page.to_vec(), more }).await?;
+        pages.push((rest, more));
         if !more {
-            return Ok(());
+            return pages;
         }
         rest = next;
     }

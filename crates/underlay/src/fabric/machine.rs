@@ -25,6 +25,7 @@ pub(crate) struct Machine {
     name: MachineName,
     cabling: watch::Sender<Cabling>,
     session: watch::Sender<Option<Arc<Session>>>,
+    power_losses: watch::Sender<u32>,
 }
 
 /// The links of a machine.
@@ -56,7 +57,8 @@ impl Machine {
     pub(crate) fn new(name: MachineName) -> Self {
         let (cabling, _) = watch::channel(Cabling::default());
         let (session, _) = watch::channel(None);
-        Self { name, cabling, session }
+        let (power_losses, _) = watch::channel(0);
+        Self { name, cabling, session, power_losses }
     }
 
     pub(crate) const fn name(&self) -> &MachineName {
@@ -95,6 +97,16 @@ impl Machine {
         if let Some(link) = cabling.live.as_ref().or_else(|| cabling.links.first()) {
             link.count_dropped();
         }
+    }
+
+    /// Ends the streams of this machine.
+    pub(crate) fn lose_power(&self) {
+        self.power_losses.send_modify(|losses| *losses += 1);
+    }
+
+    /// Changes when this machine loses its power.
+    pub(crate) fn power_losses(&self) -> watch::Receiver<u32> {
+        self.power_losses.subscribe()
     }
 
     pub(crate) fn is_on(&self) -> bool {

@@ -8,14 +8,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use racknest_types::fault::Fault;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::fabric::buffers::Buffers;
 use crate::fabric::ethernet::PhysicalSwitch;
 use crate::fabric::link::Link;
 use crate::fabric::machine::Machine;
 use crate::fabric::record::{Cable, CutCables};
-use crate::wire::{LinkState, MachineName, NicName, Refusal};
+use crate::power::Power;
+use crate::wire::{LinkState, MachineName, NICS_MAX, NicName, Refusal};
 
 /// Everything between the machines.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(crate) struct Plant {
     // Held while a change of cables is saved and done, so that changes cannot overtake each other.
     cut: Mutex<CutCables>,
     links_file: PathBuf,
+    power: watch::Sender<Option<Power>>,
 }
 
 impl Plant {
@@ -39,6 +41,7 @@ impl Plant {
             buffers: Buffers::default(),
             cut: Mutex::new(cut),
             links_file,
+            power: watch::Sender::new(None),
         }
     }
 
@@ -53,7 +56,7 @@ impl Plant {
         nics: &[NicName],
     ) -> Result<Arc<Machine>, Refusal> {
         let distinct: BTreeSet<&NicName> = nics.iter().collect();
-        if nics.is_empty() || distinct.len() != nics.len() {
+        if !(1..=NICS_MAX).contains(&nics.len()) || distinct.len() != nics.len() {
             return Err(Refusal::BadNics);
         }
         let cut = self.cut.lock().await;
@@ -117,6 +120,30 @@ impl Plant {
         self.switch.set_link(&link);
         tracing::info!(machine = %name, nic = %nic, up = is_up, "cable changed");
         Ok(())
+    }
+
+    /// The power of this box, if it has been connected to the desk.
+    pub(crate) fn power(&self) -> Result<Power, Fault> {
+        let power = self.power.borrow().clone();
+        power.ok_or_else(|| Fault::unsupported("this box does not switch the power of machines"))
+    }
+
+    /// Connects the power to the desk.
+    pub(crate) fn set_power(&self, power: Power) {
+        self.power.send_replace(Some(power));
+    }
+
+    /// Whether this machine's power was taken.
+    pub(crate) fn is_off(&self, machine: &MachineName) -> bool {
+        self.power.borrow().as_ref().is_some_and(|power| power.is_off(machine))
+    }
+
+    /// Returns once this machine's power is taken.
+    pub(crate) async fn wait_off(&self, machine: &MachineName) {
+        let mut power = self.power.subscribe();
+        let found = power.wait_for(Option::is_some).await.ok().and_then(|power| power.clone());
+        let power = found.expect("this plant holds the sender, and a power was waited for");
+        power.wait_off(machine).await;
     }
 
     /// All cables, in order of machine and card.

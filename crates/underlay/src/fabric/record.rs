@@ -4,12 +4,13 @@
 //! losing it means that all cables are back, which is what someone who deletes it expects.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use crate::whole_file;
 use crate::wire::{MachineName, NicName};
 
 /// The version of the file. An older program must not guess what a newer one meant.
@@ -90,7 +91,7 @@ impl CutCables {
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
         let file = File { version: VERSION, cut: self.cables.clone() };
         let text = serde_json::to_vec_pretty(&file)?;
-        save_whole(path, &text)
+        whole_file::replace(path, &text)
     }
 
     pub(crate) fn contains(&self, machine: &MachineName, nic: &NicName) -> bool {
@@ -114,18 +115,6 @@ impl CutCables {
         next.cables.retain(|cable| cable.machine != *machine);
         next
     }
-}
-
-/// Puts a whole file in the place of another.
-pub(crate) fn save_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let next = path.with_extension("next");
-    let mut file = fs::File::create(&next)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&next, path)?;
-    // The rename itself survives a power cut only once the directory is on the disk.
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    fs::File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::fabric::datagram;
 use crate::fabric::machine::{Machine, Session};
@@ -19,6 +20,9 @@ const NOTICES_MAX: usize = 64;
 
 /// The most a dial may ask to wait.
 const DIAL_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+
+/// How long a machine may take to hear why its connection ends.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who wants in.
 #[derive(Debug)]
@@ -56,10 +60,8 @@ pub(crate) async fn serve(
     let presence = match let_in(&plant, notices, applicant).await {
         Ok(presence) => presence,
         Err(refusal) => {
-            tracing::warn!(machine = %name, ?refusal, "machine was not let in");
-            // If it does not hear why, it hears that the connection ended.
-            drop(socket.send_with_fd(&encode(&Notice::Refused(refusal)), None).await);
-            return;
+            tracing::debug!(machine = %name, ?refusal, "machine was not let in");
+            return refuse(&socket, refusal).await;
         }
     };
     tracing::debug!(machine = %name, "machine connected");
@@ -68,9 +70,19 @@ pub(crate) async fn serve(
         () = desk.read_requests(&socket) => {}
         () = write_notices(&socket, outgoing) => {}
         () = tell_links(&desk.presence) => {}
+        () = desk.plant.wait_off(&name) => {
+            desk.presence.machine.lose_power();
+            refuse(&socket, Refusal::PoweredOff).await;
+        }
     }
     desk.own.stop();
     tracing::debug!(machine = %name, "machine disconnected");
+}
+
+/// Tells a machine why its connection ends. If it does not listen, it hears that it ended.
+async fn refuse(socket: &PacketSocket, refusal: Refusal) {
+    let notice = encode(&Notice::Refused(refusal));
+    drop(timeout(REFUSAL_TIMEOUT, socket.send_with_fd(&notice, None)).await);
 }
 
 async fn let_in(
@@ -80,6 +92,9 @@ async fn let_in(
 ) -> Result<Presence, Refusal> {
     if applicant.version != VERSION {
         return Err(Refusal::Version(VERSION));
+    }
+    if plant.is_off(&applicant.name) {
+        return Err(Refusal::PoweredOff);
     }
     let machine = match plant.machine(applicant.name.as_str()) {
         // Its cards stay as they are until it is certain that no other process has them.

@@ -75,9 +75,15 @@ async fn connect(
     let sent = session.notices.send((incoming, Some(listener))).await;
     sent.map_err(|_| Refusal::NotListening)?;
     let buffers = plant.buffers.clone();
+    let mut power_losses = [call.from.power_losses(), to.power_losses()];
     tasks.spawn(async move {
-        // An error is the end of a stream like any other: one side is gone.
-        drop(carry(near, far, path, buffers).await);
+        let [from_off, to_off] = &mut power_losses;
+        // However it ends is the same: one side is gone.
+        tokio::select! {
+            _ = carry(near, far, path, buffers) => {}
+            _ = from_off.changed() => {}
+            _ = to_off.changed() => {}
+        }
     });
     Ok(dialler)
 }

@@ -65,6 +65,7 @@ fn refused(identity: &Identity, refusal: Refusal) -> ConnectError {
     let name = identity.name.clone();
     match refusal {
         Refusal::NameTaken => ConnectError::NameTaken { name },
+        Refusal::PoweredOff => ConnectError::PoweredOff { name },
         Refusal::BadNics => ConnectError::BadNics { name },
         Refusal::Version(_)
         | Refusal::UnknownMachine
@@ -90,17 +91,19 @@ pub(crate) async fn attend(
             () = write_requests(&socket, &endpoints, &mut requests) => {}
         }
         endpoints.handle_lost();
-        tracing::warn!(machine = %identity.name, "the box does not answer; connecting again");
-        socket = connect_again(&identity).await;
+        tracing::warn!(machine = %identity.name, "the connection to the box ended");
+        socket = connect_again(&identity, &endpoints).await;
+        endpoints.handle_power(true);
         tracing::info!(machine = %identity.name, "connected to the box again");
     }
 }
 
-async fn connect_again(identity: &Identity) -> PacketSocket {
+async fn connect_again(identity: &Identity, endpoints: &Endpoints) -> PacketSocket {
     let mut pause = PAUSE_MIN;
     loop {
         match connect(identity).await {
             Ok(socket) => return socket,
+            Err(ConnectError::PoweredOff { .. }) => endpoints.handle_power(false),
             Err(error) => tracing::debug!(machine = %identity.name, %error, "not connected yet"),
         }
         tokio::time::sleep(pause).await;
@@ -119,7 +122,13 @@ async fn read_notices(socket: &PacketSocket, endpoints: &Endpoints) {
                 endpoints.handle_incoming(from, port, fd);
             }
             (Ok(Notice::Links(states)), _) => endpoints.handle_links(states),
-            (Ok(Notice::Incoming { .. } | Notice::Welcome | Notice::Refused(_)), _) => {}
+            (Ok(Notice::Refused(refusal)), _) => {
+                if refusal == Refusal::PoweredOff {
+                    endpoints.handle_power(false);
+                }
+                return;
+            }
+            (Ok(Notice::Incoming { .. } | Notice::Welcome), _) => {}
             (Err(error), _) => {
                 tracing::warn!(%error, "the box sent what is no notice; connecting again");
                 return;

@@ -47,6 +47,7 @@ pub(crate) struct Endpoints {
     // Guards the tables; held for a lookup or a change, never across an await.
     tables: Mutex<Tables>,
     links: watch::Sender<BTreeMap<NicName, bool>>,
+    powered: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -66,11 +67,24 @@ enum Pending {
 impl Endpoints {
     pub(crate) fn new(nics: &[NicName]) -> Self {
         let links = nics.iter().map(|nic| (nic.clone(), true)).collect();
-        Self { tables: Mutex::default(), links: watch::Sender::new(links) }
+        let (links, powered) = (watch::Sender::new(links), watch::Sender::new(true));
+        Self { tables: Mutex::default(), links, powered }
     }
 
     pub(crate) fn links(&self) -> watch::Receiver<BTreeMap<NicName, bool>> {
         self.links.subscribe()
+    }
+
+    pub(crate) fn powered(&self) -> watch::Receiver<bool> {
+        self.powered.subscribe()
+    }
+
+    pub(crate) fn handle_power(&self, is_powered: bool) {
+        self.powered.send_if_modified(|powered| {
+            let is_news = *powered != is_powered;
+            *powered = is_powered;
+            is_news
+        });
     }
 
     pub(crate) fn handle_links(&self, states: Vec<(NicName, bool)>) {

@@ -23,22 +23,22 @@ fn each_snapshot_freezes_a_layer_and_a_deleted_one_is_merged_upwards() {
               a <- v snapshot: v/disk0-000001.qcow2 < v/disk0.qcow2
             > done v off
               * SnapshotCreated v snapshot 'one'
-              = snapshot_create v: Success
+              = vm_snapshot_create v: Success
             > snapshot v two
               a <- v snapshot: v/disk0-000002.qcow2 < v/disk0-000001.qcow2 < v/disk0.qcow2
             > done v off
               * SnapshotCreated v snapshot 'two'
-              = snapshot_create v: Success
+              = vm_snapshot_create v: Success
             > unsnapshot v one
               a <- v merge v/disk0.qcow2 into v/disk0-000001.qcow2 on nothing
             > done v off
               * SnapshotRemoved v snapshot 'one'
-              = snapshot_delete v: Success
+              = vm_snapshot_delete v: Success
             > unsnapshot v two
               a <- v merge v/disk0-000001.qcow2 into v/disk0-000002.qcow2 on nothing
             > done v off
               * SnapshotRemoved v snapshot 'two'
-              = snapshot_delete v: Success
+              = vm_snapshot_delete v: Success
             > unsnapshot v two
               ! NotFound: snapshot 'two' of VM 'v' does not exist
         "#]],
@@ -64,27 +64,27 @@ fn a_layer_that_two_branches_stand_on_stays_until_one_is_left() {
               a <- v snapshot: v/disk0-000001.qcow2 < v/disk0.qcow2
             > done v off
               * SnapshotCreated v snapshot 'one'
-              = snapshot_create v: Success
+              = vm_snapshot_create v: Success
             > snapshot v two
               a <- v snapshot: v/disk0-000002.qcow2 < v/disk0-000001.qcow2 < v/disk0.qcow2
             > done v off
               * SnapshotCreated v snapshot 'two'
-              = snapshot_create v: Success
+              = vm_snapshot_create v: Success
             > revert v one
               a <- v revert: v/disk0-000003.qcow2 < v/disk0.qcow2, discard v/disk0-000002.qcow2
             > done v off
               * SnapshotReverted v to snapshot 'one'
-              = snapshot_revert v: Success
+              = vm_snapshot_revert v: Success
             > unsnapshot v one
               a <- v merge 
             > done v off
               * SnapshotRemoved v snapshot 'one'
-              = snapshot_delete v: Success
+              = vm_snapshot_delete v: Success
             > unsnapshot v two
               a <- v merge v/disk0-000001.qcow2 into nothing on v/disk0.qcow2, v/disk0.qcow2 into v/disk0-000003.qcow2 on nothing
             > done v off
               * SnapshotRemoved v snapshot 'two'
-              = snapshot_delete v: Success
+              = vm_snapshot_delete v: Success
         "#]],
     );
 }
@@ -112,7 +112,7 @@ fn a_running_vm_keeps_its_memory_in_the_snapshot() {
               a <- v snapshot: v/disk0-000001.qcow2 < v/disk0.qcow2, memory v/snapshot-32.memory
             > done v on
               * SnapshotCreated v snapshot 'live'
-              = snapshot_create v: Success
+              = vm_snapshot_create v: Success
             > off v
               a <- v poweroff
             > done v off
@@ -122,7 +122,7 @@ fn a_running_vm_keeps_its_memory_in_the_snapshot() {
               a <- v revert: v/disk0-000002.qcow2 < v/disk0.qcow2, memory v/snapshot-32.memory, discard v/disk0-000001.qcow2
             > done v on
               * SnapshotReverted v to snapshot 'live'
-              = snapshot_revert v: Success
+              = vm_snapshot_revert v: Success
         "#]],
     );
 }
@@ -143,8 +143,8 @@ fn a_snapshot_that_fails_is_not_there() {
             > snapshot v one
               a <- v snapshot: v/disk0-000001.qcow2 < v/disk0.qcow2
             > done v fails
-              * TaskFailed v snapshot_create: qemu: no
-              = snapshot_create v: SystemError
+              * TaskFailed v vm_snapshot_create: qemu: no
+              = vm_snapshot_create v: SystemError
             > unsnapshot v one
               ! NotFound: snapshot 'one' of VM 'v' does not exist
         "#]],
@@ -170,7 +170,7 @@ fn a_snapshot_under_a_linked_clone_is_kept() {
               a <- v snapshot: v/disk0-000001.qcow2 < v/disk0.qcow2
             > done v off
               * SnapshotCreated v snapshot 'base'
-              = snapshot_create v: Success
+              = vm_snapshot_create v: Success
             > clone v w 0 1 1 off
               a <- w create w/disk0.qcow2 from [Linked(DatastorePath { datastore: "ds", path: "v/disk0.qcow2" })]
             > done w off

@@ -2,7 +2,9 @@
 //!
 //! redb writes into pages that no committed state uses, and grows its file when it has none left.
 //! Reserving the growth turns a full disk into one early, clean refusal: without it the file would
-//! grow by a hole, and the disk would be found full in the middle of a commit.
+//! grow by a hole, and the disk would be found full in the middle of a commit. And since a disk is
+//! mostly filled by VMs, some room behind the file's end is reserved too: on a full disk VMs can
+//! still be stopped and deleted.
 
 use std::fmt;
 use std::fs::File;
@@ -18,10 +20,18 @@ use redb::{BackendError, StorageBackend};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 
+/// Room reserved behind the end of a file: for its next growth, which doubles it, within limits.
+fn headroom(len: u64) -> u64 {
+    len.clamp(1 << 20, 16 << 20)
+}
+
 /// What can fail on a disk, so that tests can make it fail.
 pub(super) trait Disk: fmt::Debug + Send + Sync {
     /// Makes a file at least `len` long, with disk space behind what is added.
     fn reserve(&self, file: &File, len: u64) -> io::Result<()>;
+
+    /// Reserves disk space behind the end of a file, if there is any.
+    fn reserve_headroom(&self, file: &File);
 
     /// Makes what was written to a file survive a loss of power.
     fn sync(&self, file: &File) -> io::Result<()>;
@@ -39,7 +49,21 @@ impl Disk for RealDisk {
             Ok(()) => Ok(()),
             // A file system that cannot reserve: growing by a hole is still correct.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(len),
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                // A reservation that failed half-way may have made the file longer, for nothing.
+                if file.metadata()?.len() > from {
+                    file.set_len(from)?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn reserve_headroom(&self, file: &File) {
+        // Without it all is well too, as long as the disk is not full.
+        if let Ok(len) = file.metadata().map(|metadata| metadata.len()) {
+            let _ =
+                retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, len, headroom(len)));
         }
     }
 
@@ -65,6 +89,7 @@ impl DiskFile {
         options.read(true).write(true).create_new(create).mode(0o600);
         let file = options.open(path)?.into_parts().0;
         let backend = FileBackend::new(file.try_clone()?).map_err(io::Error::other)?;
+        disk.reserve_headroom(&file);
         Ok(Self { backend, file, disk })
     }
 }
@@ -79,14 +104,13 @@ impl StorageBackend for DiskFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let before = self.len()?;
-        if len > before {
-            return self.disk.reserve(&self.file, len).inspect_err(|_| {
-                // A reservation that failed half-way has made the file longer, for nothing.
-                let _ = self.file.set_len(before);
-            });
+        if len > self.len()? {
+            self.disk.reserve(&self.file, len)?;
+        } else {
+            self.backend.set_len(len)?;
         }
-        self.backend.set_len(len)
+        self.disk.reserve_headroom(&self.file);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {

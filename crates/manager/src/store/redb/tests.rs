@@ -32,6 +32,8 @@ impl Disk for TestDisk {
         RealDisk.reserve(file, len)
     }
 
+    fn reserve_headroom(&self, _: &File) {}
+
     fn sync(&self, file: &File) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         if self.is_broken.load(Ordering::Relaxed) {
@@ -91,11 +93,11 @@ fn what_was_written_is_read_in_the_order_of_keys() {
     for (key, value) in [("b/2", "x"), ("a/1", "y"), ("b/10", "z"), ("b/2", "new")] {
         store.transact(&put(key, value)).unwrap();
     }
-    assert_eq!(list(&store, &Span::all()), ["a/1=y@3", "b/10=z@4", "b/2=new@5"]);
-    assert_eq!(list(&store, &Span::prefix("b/")), ["b/10=z@4", "b/2=new@5"]);
+    assert_eq!(list(&store, &Span::all()), ["a/1=y@2", "b/10=z@3", "b/2=new@4"]);
+    assert_eq!(list(&store, &Span::prefix("b/")), ["b/10=z@3", "b/2=new@4"]);
     let between = Span::Between("a/1".into(), "b/2".into());
-    assert_eq!(list(&store, &between), ["a/1=y@3", "b/10=z@4"]);
-    assert_eq!(store.range(&Span::all(), &mut |_| Ok(())), Ok(5));
+    assert_eq!(list(&store, &between), ["a/1=y@2", "b/10=z@3"]);
+    assert_eq!(store.range(&Span::all(), &mut |_| Ok(())), Ok(4));
 }
 
 #[test]
@@ -106,12 +108,12 @@ fn a_transaction_whose_expectation_fails_does_nothing() {
         deletes: vec!["other".into()],
         ..put("k", value)
     };
-    assert_eq!(store.transact(&expecting(None, "1")), Ok(Outcome::Committed { revision: 2 }));
+    assert_eq!(store.transact(&expecting(None, "1")), Ok(Outcome::Committed { revision: 1 }));
     assert_eq!(store.transact(&expecting(None, "2")), Ok(Outcome::Conflict));
-    assert_eq!(store.transact(&expecting(Some(1), "3")), Ok(Outcome::Conflict));
-    assert_eq!(list(&store, &Span::all()), ["k=1@2"]);
-    assert_eq!(store.transact(&expecting(Some(2), "4")), Ok(Outcome::Committed { revision: 3 }));
-    assert_eq!(list(&store, &Span::all()), ["k=4@3"]);
+    assert_eq!(store.transact(&expecting(Some(7), "3")), Ok(Outcome::Conflict));
+    assert_eq!(list(&store, &Span::all()), ["k=1@1"]);
+    assert_eq!(store.transact(&expecting(Some(1), "4")), Ok(Outcome::Committed { revision: 2 }));
+    assert_eq!(list(&store, &Span::all()), ["k=4@2"]);
 }
 
 #[test]
@@ -121,8 +123,8 @@ fn a_store_that_is_opened_again_goes_on_where_it_was() {
     store.transact(&put("k", "1")).unwrap();
     drop(store);
     let store = fixture.open().unwrap();
-    assert_eq!(list(&store, &Span::all()), ["k=1@2"]);
-    assert_eq!(store.transact(&put("k", "2")), Ok(Outcome::Committed { revision: 3 }));
+    assert_eq!(list(&store, &Span::all()), ["k=1@1"]);
+    assert_eq!(store.transact(&put("k", "2")), Ok(Outcome::Committed { revision: 2 }));
 }
 
 #[tokio::test]
@@ -136,13 +138,13 @@ async fn a_watch_is_told_of_changes_under_its_prefix() {
     let told = |revision, key: &str, value: Option<&str>| {
         Ok(Change { revision, key: key.into(), value: value.map(|value| value.into()) })
     };
-    assert_eq!(watch.next().await, told(2, "vm/0", None));
-    assert_eq!(watch.next().await, told(2, "vm/1", Some("a")));
+    assert_eq!(watch.next().await, told(1, "vm/0", None));
+    assert_eq!(watch.next().await, told(1, "vm/1", Some("a")));
     for _ in 0..300 {
         store.transact(&put("vm/2", "c")).unwrap();
     }
     assert_eq!(watch.next().await, Err(WatchError::FellBehind));
-    assert_eq!(watch.next().await, told(47, "vm/2", Some("c")));
+    assert_eq!(watch.next().await, told(46, "vm/2", Some("c")));
     drop(store);
     while watch.next().await.is_ok() {}
     assert_eq!(watch.next().await, Err(WatchError::Closed));
@@ -167,7 +169,9 @@ fn a_transaction_costs_one_sync() {
 fn a_full_disk_refuses_the_write_and_keeps_what_was() {
     let fixture = Fixture::new();
     let store = fixture.open().unwrap();
-    store.transact(&put("small", "1")).unwrap();
+    for _ in 0..10 {
+        store.transact(&put("small", "1")).unwrap();
+    }
     let len = fs_err::metadata(fixture.path()).unwrap().len();
     fixture.disk.size.store(len, Ordering::Relaxed);
     let large = put("large", &"x".repeat(1 << 20));
@@ -175,15 +179,24 @@ fn a_full_disk_refuses_the_write_and_keeps_what_was() {
         let fault = store.transact(&large).expect_err("the disk is full");
         assert_eq!(fault.code, FaultCode::NoDiskSpace, "{fault}");
         assert!(fault.message.contains("inventory.redb"), "{fault}");
-        assert_eq!(list(&store, &Span::all()), ["small=1@2"]);
+        assert_eq!(list(&store, &Span::all()), ["small=1@10"]);
         assert_eq!(fs_err::metadata(fixture.path()).unwrap().len(), len);
     }
-    // What needs no more room still works, and so does everything once there is room.
-    assert_eq!(store.transact(&put("small", "2")), Ok(Outcome::Committed { revision: 3 }));
     fixture.disk.size.store(u64::MAX, Ordering::Relaxed);
-    assert_eq!(store.transact(&large), Ok(Outcome::Committed { revision: 4 }));
+    assert_eq!(store.transact(&large), Ok(Outcome::Committed { revision: 11 }));
     drop(store);
     assert_eq!(list(&fixture.open().unwrap(), &Span::all()).len(), 2);
+}
+
+#[test]
+fn room_for_the_next_growth_is_reserved() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("inventory.redb");
+    let store = RedbStore::open(&path, |_| Ok(())).unwrap();
+    store.transact(&put("k", "v")).unwrap();
+    let file = fs_err::metadata(&path).unwrap();
+    let taken = std::os::unix::fs::MetadataExt::blocks(&file) * 512;
+    assert!(taken >= file.len() + (1 << 20) || taken <= file.len(), "{taken} of {}", file.len());
 }
 
 #[test]
@@ -256,7 +269,7 @@ fn a_store_that_is_not_approved_is_kept_as_it_is() {
     drop(store);
     let before = fs_err::read(fixture.path()).unwrap();
     let refused = RedbStore::open(&fixture.path(), |trial| {
-        assert_eq!(list(trial, &Span::all()), ["k=v@2"]);
+        assert_eq!(list(trial, &Span::all()), ["k=v@1"]);
         trial.transact(&put("k", "w")).expect_err("it is open to look at only");
         Err(OpenStoreError::NoSpace { path: fixture.path() })
     });

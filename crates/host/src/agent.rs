@@ -1,0 +1,568 @@
+//! The agent: connects the manager, the registry, the driver and the host's switch.
+//!
+//! One loop owns all state. It waits for the next of many things (a message of the manager, a job
+//! that is done, something a VM did by itself), changes its state, and starts what may start. Jobs
+//! run beside it; what they do and in which order they save is in [`perform`], which of them may run
+//! in [`lanes`].
+//!
+//! One manager at a time: whoever says hello last is listened to, because a manager that was cut off
+//! and comes back must not find the door blocked by its own dead connection.
+//!
+//! **Invariant:** a VM that the manager is told of is in the book, and what is in the book is saved.
+
+mod book;
+mod connection;
+mod lanes;
+mod perform;
+mod sampling;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use racknest_cluster::record::host::{Claim, DriverKind};
+use racknest_cluster::record::vm::PowerState;
+use racknest_cluster::wire::{
+    FromHost, Registration, Request, ToHost, VERSION, VmReport, VmSample,
+};
+use racknest_types::fault::{Fault, FaultCode};
+use racknest_types::id::{TaskId, VmId};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use self::book::Book;
+use self::connection::{Caller, Connection, HelloError};
+use self::lanes::{Cancelled, Job, Lanes};
+use self::perform::{After, Outcome, Performer};
+use self::sampling::Sampling;
+use crate::clock;
+use crate::mounts::Mounts;
+use crate::net::{Heard, Network, Order};
+use crate::own_usage::OwnUsage;
+use crate::registry::Registry;
+use crate::registry::record::RegistryRecord;
+use crate::vm::{Course, Driver, Duplex, VmEvent};
+
+/// Both ways to a caller.
+pub type Stream = Box<dyn Duplex>;
+
+/// How many jobs of a host with real guests run at once: each starts processes and flushes files.
+const QEMU_JOBS_MAX: usize = 16;
+
+/// Messages of the manager that are taken in at once.
+const MESSAGES_PER_TURN: usize = 64;
+
+/// Where callers come in.
+#[derive(Debug)]
+pub struct Doors {
+    /// Managers.
+    pub control: mpsc::Receiver<Stream>,
+    /// Those who want bytes.
+    pub streams: mpsc::Receiver<Stream>,
+}
+
+/// What an agent is made of.
+#[derive(Debug)]
+pub struct Parts<D> {
+    /// The host's name.
+    pub name: String,
+    /// What the host claims to have.
+    pub claim: Claim,
+    /// What runs its VMs.
+    pub driver: Arc<D>,
+    /// Where its VMs are saved.
+    pub registry: Registry,
+    /// What was saved there.
+    pub records: Vec<RegistryRecord>,
+    /// Its datastores.
+    pub mounts: Mounts,
+    /// Its switch; `None` where guests send no frames.
+    pub network: Option<Network>,
+    /// What the process itself takes.
+    pub usage: OwnUsage,
+}
+
+type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The agent of one host.
+pub struct Agent<D> {
+    name: String,
+    claim: Claim,
+    boot: u64,
+    driver: Arc<D>,
+    registry: Registry,
+    mounts: Mounts,
+    network: Option<Network>,
+    book: Book,
+    lanes: Lanes,
+    jobs: FuturesUnordered<Running<Outcome>>,
+    /// Tells a running job that nobody wants it any more.
+    cancels: BTreeMap<VmId, watch::Sender<bool>>,
+    told: mpsc::UnboundedSender<Progress>,
+    progress: mpsc::UnboundedReceiver<Progress>,
+    event: Running<VmEvent>,
+    /// Taking over the VMs of the registry; done when `None`.
+    adoption: Option<Running<Vec<VmReport>>>,
+    /// Work that waits for the adoption.
+    resumes: Vec<RegistryRecord>,
+    greetings: FuturesUnordered<Running<Result<Caller, HelloError>>>,
+    /// A manager that waits for the adoption.
+    caller: Option<Caller>,
+    connection: Option<Connection>,
+    sampling: Sampling,
+    timer: Option<Interval>,
+    samples: Option<Running<Vec<VmSample>>>,
+}
+
+/// How far a request is.
+#[derive(Debug)]
+struct Progress {
+    task: TaskId,
+    vm: VmId,
+    percent: u8,
+}
+
+/// What the loop waits for.
+enum Occurrence {
+    Stop,
+    Caller(Stream),
+    StreamCaller(Stream),
+    Greeted(Result<Caller, HelloError>),
+    Adopted(Vec<VmReport>),
+    Messages(Vec<ToHost>),
+    Lost,
+    Done(Outcome),
+    Progress(Progress),
+    Event(VmEvent),
+    Tick,
+    Sampled(Vec<VmSample>),
+    Heard(Heard),
+}
+
+impl<D> fmt::Debug for Agent<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<D: Driver> Agent<D> {
+    /// An agent that has not begun.
+    #[must_use]
+    pub fn new(parts: Parts<D>) -> Self {
+        let Parts { name, claim, driver, registry, records, mounts, network, usage } = parts;
+        let limit = match driver.kind() {
+            DriverKind::Qemu => QEMU_JOBS_MAX,
+            DriverKind::Simulated => usize::MAX,
+        };
+        let (told, progress) = mpsc::unbounded_channel();
+        let mut agent = Self {
+            name,
+            claim,
+            boot: clock::boot(),
+            event: next_event(&driver),
+            driver,
+            registry,
+            mounts,
+            network,
+            book: Book::default(),
+            lanes: Lanes::new(limit),
+            jobs: FuturesUnordered::new(),
+            cancels: BTreeMap::new(),
+            told,
+            progress,
+            adoption: None,
+            resumes: Vec::new(),
+            greetings: FuturesUnordered::new(),
+            caller: None,
+            connection: None,
+            sampling: Sampling::new(claim, usage),
+            timer: None,
+            samples: None,
+        };
+        agent.begin_adoption(records);
+        agent
+    }
+
+    /// Runs until it is told to stop, or its doors close. Guests run on.
+    pub async fn run(mut self, mut doors: Doors, stop: CancellationToken) {
+        loop {
+            let occurrence = self.next(&mut doors, &stop).await;
+            if matches!(occurrence, Occurrence::Stop) {
+                return;
+            }
+            self.handle(occurrence);
+            self.start_jobs();
+        }
+    }
+
+    async fn next(&mut self, doors: &mut Doors, stop: &CancellationToken) -> Occurrence {
+        tokio::select! {
+            () = stop.cancelled() => Occurrence::Stop,
+            stream = doors.control.recv() => stream.map_or(Occurrence::Stop, Occurrence::Caller),
+            stream = doors.streams.recv() => {
+                stream.map_or(Occurrence::Stop, Occurrence::StreamCaller)
+            }
+            Some(greeted) = self.greetings.next() => Occurrence::Greeted(greeted),
+            reports = optional(&mut self.adoption) => Occurrence::Adopted(reports),
+            messages = messages(self.connection.as_mut()) => {
+                messages.map_or(Occurrence::Lost, Occurrence::Messages)
+            }
+            Some(outcome) = self.jobs.next() => Occurrence::Done(outcome),
+            Some(progress) = self.progress.recv() => Occurrence::Progress(progress),
+            event = &mut self.event => Occurrence::Event(event),
+            () = tick(self.timer.as_mut()) => Occurrence::Tick,
+            samples = optional(&mut self.samples) => Occurrence::Sampled(samples),
+            heard = heard(self.network.as_mut()) => Occurrence::Heard(heard),
+        }
+    }
+
+    fn handle(&mut self, occurrence: Occurrence) {
+        match occurrence {
+            Occurrence::Stop => {}
+            Occurrence::Caller(stream) => self.greetings.push(Box::pin(connection::greet(stream))),
+            Occurrence::StreamCaller(stream) => self.serve_stream(stream),
+            Occurrence::Greeted(Ok(caller)) => self.handle_caller(caller),
+            Occurrence::Greeted(Err(error)) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "a caller on the control port was sent away");
+            }
+            Occurrence::Adopted(reports) => self.handle_adopted(reports),
+            Occurrence::Messages(messages) => {
+                for message in messages {
+                    self.handle_message(message);
+                }
+            }
+            Occurrence::Lost => {
+                tracing::info!("the manager's connection ended");
+                self.hang_up();
+            }
+            Occurrence::Done(outcome) => self.handle_outcome(outcome),
+            Occurrence::Progress(Progress { task, vm, percent }) => {
+                self.send(FromHost::Progress { task, vm, percent });
+            }
+            Occurrence::Event(event) => {
+                self.event = next_event(&self.driver);
+                self.handle_event(event);
+            }
+            Occurrence::Tick => self.begin_samples(),
+            Occurrence::Sampled(samples) => {
+                self.samples = None;
+                let message = self.sampling.collect(samples, &self.book);
+                self.send(message);
+            }
+            Occurrence::Heard(Heard { vm, address }) => self.handle_heard(vm, address),
+        }
+    }
+
+    fn begin_adoption(&mut self, records: Vec<RegistryRecord>) {
+        let mut known = Vec::with_capacity(records.len());
+        for mut record in records {
+            let mut registration = record.registration.clone();
+            if record.unfinished.is_some() {
+                self.resumes.push(record.clone());
+                record.unfinished = None;
+                // It may not start before the request is done again; if it runs, it is adopted.
+                registration.power = PowerState::Off;
+            }
+            self.plug(&registration);
+            known.push(registration);
+            self.book.set(record, PowerState::Off);
+        }
+        let driver = Arc::clone(&self.driver);
+        self.adoption = Some(Box::pin(async move { driver.adopt(known).await }));
+    }
+
+    fn handle_adopted(&mut self, reports: Vec<VmReport>) {
+        self.adoption = None;
+        tracing::info!(vms = reports.len(), "took over the VMs of this host");
+        for report in reports {
+            self.book.set_power(report.vm, report.power);
+            if let Some(address) = report.guest_address.and_then(|text| text.parse().ok()) {
+                self.book.set_address(report.vm, address);
+            }
+            self.connect_nics(report.vm);
+        }
+        for record in std::mem::take(&mut self.resumes) {
+            self.lanes.push(record.registration.spec.id, Job::Resume(record));
+        }
+        if let Some(caller) = self.caller.take() {
+            self.handle_caller(caller);
+        }
+    }
+
+    fn serve_stream(&self, stream: Stream) {
+        let (driver, mounts) = (Arc::clone(&self.driver), self.mounts.clone());
+        tokio::spawn(async move {
+            if let Err(error) = streams::serve(stream, driver, mounts).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "a stream ended early");
+            }
+        });
+    }
+
+    fn handle_caller(&mut self, caller: Caller) {
+        if caller.hello.version != VERSION {
+            return Connection::refuse(caller, self.hello(vec![]));
+        }
+        // The mounts first: the VMs that are about to be adopted may need them.
+        self.set_mounts(caller.hello.mounts.clone());
+        if self.adoption.is_some() {
+            self.caller = Some(caller);
+            return;
+        }
+        if self.connection.is_some() {
+            tracing::warn!("a newer connection of the manager replaces the one that was open");
+        }
+        let seconds = u64::from(caller.hello.sample_seconds.max(1));
+        let mut timer = tokio::time::interval(Duration::from_secs(seconds));
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Without this the first samples would be of no time at all.
+        timer.reset();
+        self.timer = Some(timer);
+        self.connection = Some(Connection::open(caller, self.hello(self.book.reports())));
+    }
+
+    fn hello(&self, vms: Vec<VmReport>) -> FromHost {
+        FromHost::Hello {
+            version: VERSION,
+            name: self.name.clone(),
+            racknest: env!("CARGO_PKG_VERSION").to_owned(),
+            claim: self.claim,
+            driver: self.driver.kind(),
+            accelerator: self.driver.accelerator(),
+            boot: self.boot,
+            vms,
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.connection = None;
+        self.timer = None;
+    }
+
+    fn send(&mut self, message: FromHost) {
+        if self.connection.as_ref().is_some_and(|connection| !connection.send(message)) {
+            tracing::warn!("the manager does not read what it is sent; its connection is closed");
+            self.hang_up();
+        }
+    }
+
+    fn set_mounts(&self, mounts: Vec<racknest_cluster::wire::Mount>) {
+        if let Err(fault) = self.mounts.set(mounts) {
+            tracing::error!(%fault, "the mounts will be forgotten when the agent ends");
+        }
+    }
+
+    fn handle_message(&mut self, message: ToHost) {
+        match message {
+            ToHost::Hello { mounts, .. } | ToHost::Mounts(mounts) => self.set_mounts(mounts),
+            ToHost::Request { task, vm, request } => self.handle_request(task, vm, request),
+            ToHost::Cancel { task, vm } => self.handle_cancel(task, vm),
+            ToHost::Register(registrations) => {
+                for registration in registrations {
+                    self.lanes.push(registration.spec.id, Job::Know(registration));
+                }
+            }
+            ToHost::Unregister(vm) => self.lanes.push(vm, Job::Forget),
+            ToHost::Ping => self.send(FromHost::Pong),
+        }
+    }
+
+    fn handle_request(&mut self, task: TaskId, vm: VmId, request: Request) {
+        if let Some(result) = self.book.answer(vm, task, &request) {
+            self.send(FromHost::Done { task, vm, result });
+        } else if !self.lanes.has(vm, task, &request) {
+            self.lanes.push(vm, Job::Request { task, request });
+        }
+    }
+
+    fn handle_cancel(&mut self, task: TaskId, vm: VmId) {
+        match self.lanes.cancel(vm, task) {
+            Cancelled::Waiting => {
+                let fault = Fault::new(FaultCode::RequestCanceled, "cancelled before it began");
+                self.send(FromHost::Done { task, vm, result: Err(fault) });
+            }
+            Cancelled::Running => {
+                if let Some(cancel) = self.cancels.get(&vm) {
+                    cancel.send_replace(true);
+                }
+            }
+            Cancelled::Unknown => {}
+        }
+    }
+
+    fn start_jobs(&mut self) {
+        // Jobs wait until it is known what runs.
+        while self.adoption.is_none()
+            && let Some((vm, job)) = self.lanes.poll_start()
+        {
+            self.prepare_network(&job);
+            let (percent, percents) = mpsc::unbounded_channel();
+            let (cancel, cancelled) = watch::channel(false);
+            self.cancels.insert(vm, cancel);
+            let record = match &job {
+                Job::Resume(saved) => Some(saved.clone()),
+                Job::Request { .. } | Job::Know(_) | Job::Forget | Job::StayOff => {
+                    self.book.get(vm).map(|known| known.record.clone())
+                }
+            };
+            let power = self.book.power(vm);
+            let (driver, registry) = (Arc::clone(&self.driver), self.registry.clone());
+            let performer = Performer::new(driver, registry, vm, record);
+            let task = job.task();
+            let work = performer.run(job, power, Course { percent, cancelled });
+            self.jobs.push(Box::pin(tell(work, percents, self.told.clone(), task, vm)));
+        }
+    }
+
+    fn handle_outcome(&mut self, outcome: Outcome) {
+        let Outcome { vm, answer, after, is_news } = outcome;
+        self.lanes.handle_done(vm);
+        self.cancels.remove(&vm);
+        match after {
+            After::Same => {}
+            After::Known(record, power) => self.book.set(record, power),
+            After::Forgotten => self.book.remove(vm),
+        }
+        self.connect_nics(vm);
+        if let Some((task, kind, result)) = answer {
+            self.book.set_answer(vm, task, kind, &result);
+            self.send(FromHost::Done { task, vm, result });
+        }
+        if is_news && let Some(report) = self.book.report(vm) {
+            let reason = "registered on this host".to_owned();
+            self.send(FromHost::VmChanged { report, died: false, reason });
+        }
+    }
+
+    fn handle_event(&mut self, event: VmEvent) {
+        let VmEvent::PowerChanged { mut report, died, reason } = event;
+        let vm = report.vm;
+        self.book.set_power(vm, report.power);
+        self.connect_nics(vm);
+        if died {
+            tracing::warn!(%vm, reason, "a VM died");
+        } else if report.power == PowerState::Off {
+            // Behind a job that may run: its result, too, says whether the VM should run.
+            self.lanes.push(vm, Job::StayOff);
+        }
+        report.guest_address = report.guest_address.or_else(|| self.book.address(vm));
+        self.send(FromHost::VmChanged { report, died, reason });
+    }
+
+    fn handle_heard(&mut self, vm: VmId, address: std::net::Ipv4Addr) {
+        if self.book.set_address(vm, address)
+            && let Some(report) = self.book.report(vm)
+        {
+            let reason = format!("its guest uses the address {address}");
+            self.send(FromHost::VmChanged { report, died: false, reason });
+        }
+    }
+
+    fn begin_samples(&mut self) {
+        if self.samples.is_none() {
+            let driver = Arc::clone(&self.driver);
+            self.samples = Some(Box::pin(async move { driver.sample().await }));
+        }
+    }
+
+    /// Plugs the NICs of a VM that is about to run, so that its first frame is not lost.
+    fn prepare_network(&self, job: &Job) {
+        match job {
+            Job::Request { request: Request::PowerOn(spec), .. }
+            | Job::Request { request: Request::Create { spec, power_on: true, .. }, .. }
+            | Job::Request { request: Request::Revert { spec, memory: Some(_), .. }, .. } => {
+                self.plug(&Registration { spec: spec.clone(), power: PowerState::On });
+            }
+            Job::Know(registration) => self.plug(registration),
+            Job::Request { .. } | Job::Resume(_) | Job::Forget | Job::StayOff => {}
+        }
+    }
+
+    fn plug(&self, registration: &Registration) {
+        if let Some(network) = &self.network
+            && registration.power == PowerState::On
+        {
+            let spec = &registration.spec;
+            network.order(Order::Plug { vm: spec.id, nics: spec.config.nics.clone() });
+        }
+    }
+
+    /// Brings the switch in line with what the book says of a VM.
+    fn connect_nics(&self, vm: VmId) {
+        let Some(network) = &self.network else { return };
+        let running = self.book.get(vm).filter(|known| known.power == PowerState::On);
+        network.order(match running {
+            Some(known) => {
+                Order::Plug { vm, nics: known.record.registration.spec.config.nics.clone() }
+            }
+            None => Order::Unplug { vm },
+        });
+    }
+}
+
+fn next_event<D: Driver>(driver: &Arc<D>) -> Running<VmEvent> {
+    let driver = Arc::clone(driver);
+    Box::pin(async move { driver.next_event().await })
+}
+
+/// Does a job and passes on how far it is.
+async fn tell(
+    work: impl Future<Output = Outcome>,
+    mut percents: mpsc::UnboundedReceiver<u8>,
+    told: mpsc::UnboundedSender<Progress>,
+    task: Option<TaskId>,
+    vm: VmId,
+) -> Outcome {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            Some(percent) = percents.recv() => {
+                // The loop that listens ends only with the process.
+                let _ = task.map(|task| told.send(Progress { task, vm, percent }));
+            }
+            outcome = &mut work => return outcome,
+        }
+    }
+}
+
+async fn optional<T>(future: &mut Option<Running<T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn messages(connection: Option<&mut Connection>) -> Option<Vec<ToHost>> {
+    let Some(connection) = connection else { return std::future::pending().await };
+    let mut messages = Vec::new();
+    let count = connection.incoming.recv_many(&mut messages, MESSAGES_PER_TURN).await;
+    (count > 0).then_some(messages)
+}
+
+async fn tick(timer: Option<&mut Interval>) {
+    match timer {
+        Some(timer) => {
+            timer.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn heard(network: Option<&mut Network>) -> Heard {
+    match network {
+        Some(network) => network.heard().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! The stream port: bytes in bulk between the manager and a VM's console or a datastore's files.
+//!
+//! One request at the head of each stream, one answer, then the bytes.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use racknest_cluster::record::datastore::DatastorePath;
+use racknest_cluster::wire::{MESSAGE_BYTES_MAX, StreamReply, StreamRequest};
+use racknest_types::fault::{Fault, FaultCode};
+use racknest_underlay::message::{MessageError, read_message, write_message};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+
+use super::Stream;
+use crate::datastore;
+use crate::datastore::upload::Upload;
+use crate::mounts::Mounts;
+use crate::vm::{Driver, Duplex};
+
+/// How long a caller may take to say what it wants.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much of a file is moved at once: few enough calls that copying costs, and not they.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Why a stream ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StreamError {
+    /// The caller asked for nothing.
+    #[error("the caller of a stream asked for nothing for {} s", REQUEST_TIMEOUT.as_secs())]
+    Silent,
+    /// The request or the answer did not pass.
+    #[error("a stream broke at its head")]
+    Head(#[source] MessageError),
+    /// The bytes did not pass.
+    #[error("a stream broke off")]
+    Broken(#[source] io::Error),
+}
+
+/// Serves one stream to its end.
+pub(super) async fn serve<D: Driver>(
+    mut stream: Stream,
+    driver: Arc<D>,
+    mounts: Mounts,
+) -> Result<(), StreamError> {
+    let request =
+        tokio::time::timeout(REQUEST_TIMEOUT, read_message(&mut stream, MESSAGE_BYTES_MAX));
+    let request = request.await.map_err(|_| StreamError::Silent)?.map_err(StreamError::Head)?;
+    match request {
+        // Somebody looked whether the port answers.
+        None => Ok(()),
+        Some(StreamRequest::Console(vm)) => join(stream, driver.console(vm).await).await,
+        Some(StreamRequest::Serial(vm)) => join(stream, driver.serial(vm).await).await,
+        Some(StreamRequest::SerialLog(vm)) => give(stream, driver.serial_log(vm).await).await,
+        Some(StreamRequest::Screenshot(vm)) => give(stream, driver.screenshot(vm).await).await,
+        Some(StreamRequest::Read(path)) => send_file(stream, mounts, path).await,
+        Some(StreamRequest::Write { path, size, overwrite }) => {
+            let written = receive_file(&mut stream, mounts, path, size, overwrite).await?;
+            reply(&mut stream, &ready_or(written)).await
+        }
+        Some(StreamRequest::List(path)) => {
+            let listing = on_disk(move || datastore::list(&mounts, &path)).await;
+            reply(&mut stream, &listing.map_or_else(StreamReply::Refused, StreamReply::Listing))
+                .await
+        }
+        Some(StreamRequest::Space(path)) => {
+            let space = on_disk(move || datastore::space::space(&mounts, &path)).await;
+            reply(&mut stream, &space.map_or_else(StreamReply::Refused, StreamReply::Space)).await
+        }
+        Some(StreamRequest::Remove(path)) => {
+            let removed = on_disk(move || datastore::remove(&mounts, &path)).await;
+            reply(&mut stream, &ready_or(removed)).await
+        }
+        Some(StreamRequest::MakeDirectory(path)) => {
+            let made = on_disk(move || datastore::make_directory(&mounts, &path)).await;
+            reply(&mut stream, &ready_or(made)).await
+        }
+    }
+}
+
+fn ready_or(result: Result<(), Fault>) -> StreamReply {
+    result.map_or_else(StreamReply::Refused, |()| StreamReply::Ready { size: None })
+}
+
+async fn reply(
+    stream: &mut (impl AsyncWrite + Unpin),
+    reply: &StreamReply,
+) -> Result<(), StreamError> {
+    write_message(stream, reply, MESSAGE_BYTES_MAX).await.map_err(StreamError::Head)
+}
+
+/// Connects the caller with a VM, both ways, until either ends.
+async fn join(mut stream: Stream, port: Result<Box<dyn Duplex>, Fault>) -> Result<(), StreamError> {
+    let mut port = match port {
+        Ok(port) => port,
+        Err(fault) => return reply(&mut stream, &StreamReply::Refused(fault)).await,
+    };
+    reply(&mut stream, &StreamReply::Ready { size: None }).await?;
+    let joined = tokio::io::copy_bidirectional(&mut stream, &mut port).await;
+    joined.map(drop).map_err(StreamError::Broken)
+}
+
+async fn give(mut stream: Stream, content: Result<Vec<u8>, Fault>) -> Result<(), StreamError> {
+    let content = match content {
+        Ok(content) => content,
+        Err(fault) => return reply(&mut stream, &StreamReply::Refused(fault)).await,
+    };
+    let size = u64::try_from(content.len()).ok();
+    reply(&mut stream, &StreamReply::Ready { size }).await?;
+    stream.write_all(&content).await.map_err(StreamError::Broken)?;
+    stream.shutdown().await.map_err(StreamError::Broken)
+}
+
+async fn send_file(
+    mut stream: Stream,
+    mounts: Mounts,
+    path: DatastorePath,
+) -> Result<(), StreamError> {
+    let (file, size) = match on_disk(move || datastore::open(&mounts, &path)).await {
+        Ok(opened) => opened,
+        Err(fault) => return reply(&mut stream, &StreamReply::Refused(fault)).await,
+    };
+    reply(&mut stream, &StreamReply::Ready { size: Some(size) }).await?;
+    let file = fs_err::tokio::File::from_std(file);
+    // A file that grows meanwhile must not send more than was announced.
+    let mut file = BufReader::with_capacity(CHUNK_BYTES, file.take(size));
+    tokio::io::copy_buf(&mut file, &mut stream).await.map_err(StreamError::Broken)?;
+    stream.shutdown().await.map_err(StreamError::Broken)
+}
+
+/// Takes a file from the stream. The outer error is the stream's, the inner one the user's.
+async fn receive_file(
+    stream: &mut Stream,
+    mounts: Mounts,
+    path: DatastorePath,
+    size: u64,
+    overwrite: bool,
+) -> Result<Result<(), Fault>, StreamError> {
+    let begun = on_disk(move || Upload::begin(&mounts, path, size, overwrite)).await;
+    let (upload, file) = match begun {
+        Ok(begun) => begun,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    reply(stream, &StreamReply::Ready { size: Some(size) }).await?;
+    let mut file = fs_err::tokio::File::from_std(file);
+    if let Err(error) = copy_exactly(stream, &mut file, size).await? {
+        return Ok(Err(upload.failed(&error)));
+    }
+    let file = file.into_std().await;
+    Ok(on_disk(move || upload.finish(&file)).await)
+}
+
+/// Moves this many bytes. The outer error is the source's, the inner one the target's.
+async fn copy_exactly(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    size: u64,
+) -> Result<io::Result<()>, StreamError> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut left = size;
+    while left > 0 {
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+        let count = from.read(&mut chunk[..room]).await.map_err(StreamError::Broken)?;
+        if count == 0 {
+            return Err(StreamError::Broken(io::ErrorKind::UnexpectedEof.into()));
+        }
+        if let Err(error) = to.write_all(&chunk[..count]).await {
+            return Ok(Err(error));
+        }
+        left = left.saturating_sub(u64::try_from(count).unwrap_or(left));
+    }
+    Ok(to.flush().await)
+}
+
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Fault::new(FaultCode::SystemError, format!("the work on the disk stopped: {error}")))
+    })
+}

@@ -1,0 +1,183 @@
+//! The agent as its manager sees it, and as `kill -9` leaves it.
+
+mod crash;
+mod stage;
+mod stream;
+
+use self::stage::{CLAIM, Scripted, Stage};
+use super::*;
+use crate::testing::spec;
+use crate::vm::simulated::Simulated;
+
+fn create(number: u64, power_on: bool) -> Request {
+    Request::Create { spec: spec(number), sources: vec![], power_on }
+}
+
+#[tokio::test]
+async fn a_vm_is_made_started_and_stopped() {
+    let stage = Stage::new(Arc::new(Simulated::new(1, CLAIM)));
+    let mut manager = stage.connect().await;
+    assert_eq!(manager.reports(), []);
+    assert_eq!(manager.ask(1, 7, create(7, false)).await, Ok(PowerState::Off));
+    assert_eq!(manager.ask(2, 7, Request::PowerOn(spec(7))).await, Ok(PowerState::On));
+    assert_eq!(manager.ask(3, 7, Request::Suspend).await, Ok(PowerState::Suspended));
+    assert_eq!(manager.ask(4, 7, Request::PowerOff).await, Ok(PowerState::Off));
+    let fault = manager.ask(5, 7, Request::Reset).await.unwrap_err();
+    assert_eq!(fault.code, FaultCode::InvalidPowerState);
+    let delete = Request::Delete { home: spec(7).home };
+    assert_eq!(manager.ask(6, 7, delete).await, Ok(PowerState::Off));
+    assert_eq!(stage.saved(), []);
+}
+
+#[tokio::test]
+async fn a_repeated_request_is_done_once_and_answered_alike() {
+    let stage = Stage::new(Scripted::closed());
+    let mut manager = stage.connect().await;
+    manager.request(1, 7, create(7, true)).await;
+    manager.request(1, 7, create(7, true)).await;
+    manager.sync().await;
+    stage.driver.gate.add_permits(2);
+    assert_eq!(manager.done(1).await, Ok(PowerState::On));
+    assert_eq!(manager.ask(1, 7, create(7, true)).await, Ok(PowerState::On));
+    assert_eq!(stage.driver.log(), ["vm-7 Create", "vm-7 PowerOn"]);
+}
+
+#[tokio::test]
+async fn a_repeated_answer_tells_the_power_of_now() {
+    let stage = Stage::new(Scripted::open());
+    let mut manager = stage.connect().await;
+    assert_eq!(manager.ask(1, 7, create(7, true)).await, Ok(PowerState::On));
+    let off = VmReport { vm: VmId::from_raw(7), power: PowerState::Off, guest_address: None };
+    let event = VmEvent::PowerChanged { report: off, died: true, reason: "gone".into() };
+    stage.driver.events.send(event).unwrap();
+    assert!(matches!(manager.answer().await, FromHost::VmChanged { died: true, .. }));
+    assert_eq!(manager.ask(1, 7, create(7, true)).await, Ok(PowerState::Off));
+}
+
+#[tokio::test]
+async fn requests_of_one_vm_wait_for_each_other_and_others_do_not() {
+    let stage = Stage::new(Scripted::closed());
+    let mut manager = stage.connect().await;
+    manager.request(1, 7, create(7, false)).await;
+    manager.request(2, 7, Request::PowerOn(spec(7))).await;
+    manager.request(3, 8, create(8, false)).await;
+    manager.sync().await;
+    assert_eq!(stage.driver.log(), ["vm-7 Create", "vm-8 Create"]);
+    stage.driver.gate.add_permits(3);
+    for _ in 0..3 {
+        assert!(matches!(manager.answer().await, FromHost::Done { result: Ok(_), .. }));
+    }
+    assert_eq!(stage.driver.log(), ["vm-7 Create", "vm-8 Create", "vm-7 PowerOn"]);
+}
+
+#[tokio::test]
+async fn a_request_is_cancelled_before_it_begins_and_while_it_runs() {
+    let stage = Stage::new(Scripted::closed());
+    let mut manager = stage.connect().await;
+    manager.request(1, 7, create(7, false)).await;
+    manager.request(2, 7, Request::PowerOn(spec(7))).await;
+    let cancel = |task| ToHost::Cancel { task: TaskId::from_raw(task), vm: VmId::from_raw(7) };
+    manager.send(cancel(2)).await;
+    assert_eq!(manager.done(2).await.unwrap_err().code, FaultCode::RequestCanceled);
+    manager.send(cancel(1)).await;
+    assert_eq!(manager.done(1).await.unwrap_err().code, FaultCode::RequestCanceled);
+    manager.send(cancel(1)).await;
+    manager.sync().await;
+    assert_eq!(stage.driver.log(), ["vm-7 Create"]);
+}
+
+#[tokio::test]
+async fn a_newer_manager_replaces_the_older_and_gets_its_answers() {
+    let stage = Stage::new(Scripted::closed());
+    let mut older = stage.connect().await;
+    older.request(1, 7, create(7, false)).await;
+    older.sync().await;
+    let mut newer = stage.connect().await;
+    stage.driver.gate.add_permits(1);
+    assert_eq!(newer.done(1).await, Ok(PowerState::Off));
+    older.hung_up().await;
+    assert_eq!(newer.ask(1, 7, create(7, false)).await, Ok(PowerState::Off));
+    drop(newer);
+    let mut again = stage.connect().await;
+    assert_eq!(again.reports(), [(7, PowerState::Off)]);
+    assert_eq!(again.ask(1, 7, create(7, false)).await, Ok(PowerState::Off));
+}
+
+#[tokio::test]
+async fn a_manager_of_another_version_is_told_ours_and_sent_away() {
+    let stage = Stage::new(Scripted::open());
+    let (mut manager, hello) = stage.call(VERSION + 1).await;
+    assert!(matches!(hello, FromHost::Hello { version: VERSION, .. }), "{hello:?}");
+    assert_eq!(manager.receive().await, None);
+    assert_eq!(stage.connect().await.reports(), []);
+}
+
+#[tokio::test]
+async fn a_guest_that_stops_by_itself_is_reported_and_stays_off() {
+    let stage = Stage::new(Scripted::open());
+    let mut manager = stage.connect().await;
+    for (number, died) in [(7, false), (8, true)] {
+        manager.ask(number, number, create(number, true)).await.unwrap();
+        let vm = VmId::from_raw(number);
+        let report = VmReport { vm, power: PowerState::Off, guest_address: None };
+        let event = VmEvent::PowerChanged { report, died, reason: "said QEMU".into() };
+        stage.driver.events.send(event).unwrap();
+        let FromHost::VmChanged { report, died: told, reason } = manager.answer().await else {
+            panic!("no news of {vm}");
+        };
+        assert_eq!((report.power, told, reason.as_str()), (PowerState::Off, died, "said QEMU"));
+    }
+    // Behind the job that saves it.
+    manager.ask(9, 7, Request::Unregister).await.unwrap();
+    let host = stage.kill().await;
+    let stage = Stage::on(host, Scripted::open());
+    assert_eq!(stage.connect().await.reports(), [(8, PowerState::On)]);
+}
+
+#[tokio::test]
+async fn a_vm_that_was_not_started_is_not_left_behind() {
+    let stage = Stage::new(Scripted::open());
+    let mut manager = stage.connect().await;
+    *stage.driver.failing.lock().unwrap() = Some("PowerOn");
+    assert_eq!(manager.ask(1, 7, create(7, true)).await.unwrap_err().code, FaultCode::SystemError);
+    assert_eq!(stage.driver.log(), ["vm-7 Create", "vm-7 PowerOn", "vm-7 Delete"]);
+    assert_eq!(stage.saved(), []);
+}
+
+#[tokio::test]
+async fn vms_that_belong_here_are_known_and_those_that_do_not_are_stopped() {
+    let stage = Stage::new(Scripted::open());
+    let mut manager = stage.connect().await;
+    let registration = |number, power| Registration { spec: spec(number), power };
+    let list = vec![registration(7, PowerState::On), registration(8, PowerState::Off)];
+    manager.send(ToHost::Register(list)).await;
+    for _ in 0..2 {
+        assert!(matches!(manager.answer().await, FromHost::VmChanged { died: false, .. }));
+    }
+    manager.send(ToHost::Unregister(VmId::from_raw(7))).await;
+    manager.send(ToHost::Unregister(VmId::from_raw(9))).await;
+    manager.ask(1, 7, Request::Unregister).await.unwrap();
+    assert_eq!(stage.driver.log(), ["vm-7 PowerOff", "vm-7 Unregister", "vm-7 Unregister"]);
+    let saved = stage.saved();
+    assert_eq!(saved.len(), 1);
+    assert_eq!(saved[0].registration, registration(8, PowerState::Off));
+}
+
+#[tokio::test(start_paused = true)]
+async fn samples_come_in_their_period_with_what_the_host_granted() {
+    let stage = Stage::new(Arc::new(Simulated::new(1, CLAIM)));
+    let mut manager = stage.connect().await;
+    for number in 1..=3 {
+        manager.ask(number, number, create(number, true)).await.unwrap();
+    }
+    let begun = tokio::time::Instant::now();
+    for _ in 0..2 {
+        let FromHost::Samples { host, vms, .. } = manager.answer().await else {
+            panic!("no samples");
+        };
+        assert_eq!(vms.len(), 3);
+        assert_eq!(host.memory_granted, racknest_types::bytes::Bytes::from_mib(3 * 512));
+        assert_eq!(vms[0].guest_address.as_deref(), Some("10.0.0.1"));
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(35), "{:?}", begun.elapsed());
+}

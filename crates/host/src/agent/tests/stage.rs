@@ -1,0 +1,305 @@
+//! A host to act on: an agent with a driver that does what the test says, and a manager's end of its
+//! connection.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use racknest_cluster::wire::{MESSAGE_BYTES_MAX, VmSpec};
+use racknest_types::bytes::Bytes;
+use racknest_underlay::message::{MessageReader, MessageWriter};
+use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use super::super::*;
+use crate::testing::HostDirectory;
+
+pub(super) const CLAIM: Claim = Claim { cores: 4, core_mhz: 2000, memory: Bytes::from_gib(8) };
+
+/// A driver that logs what it is asked, and does it when the test lets it.
+pub(super) struct Scripted {
+    /// What was asked, in words.
+    pub(super) log: Mutex<Vec<String>>,
+    /// Each request takes one permit.
+    pub(super) gate: Semaphore,
+    /// The next request that begins with this word fails.
+    pub(super) failing: Mutex<Option<&'static str>>,
+    /// What `adopt` was given.
+    pub(super) adopted: Mutex<Vec<Registration>>,
+    power: Mutex<BTreeMap<VmId, PowerState>>,
+    pub(super) events: mpsc::UnboundedSender<VmEvent>,
+    happened: tokio::sync::Mutex<mpsc::UnboundedReceiver<VmEvent>>,
+}
+
+impl Scripted {
+    /// A driver whose requests do not wait.
+    pub(super) fn open() -> Arc<Self> {
+        Self::with_permits(Semaphore::MAX_PERMITS)
+    }
+
+    /// A driver whose requests wait for the test.
+    pub(super) fn closed() -> Arc<Self> {
+        Self::with_permits(0)
+    }
+
+    fn with_permits(permits: usize) -> Arc<Self> {
+        let (events, happened) = mpsc::unbounded_channel();
+        Arc::new(Self {
+            log: Mutex::default(),
+            gate: Semaphore::new(permits),
+            failing: Mutex::default(),
+            adopted: Mutex::default(),
+            power: Mutex::default(),
+            events,
+            happened: happened.into(),
+        })
+    }
+
+    pub(super) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn power_after(&self, vm: VmId, request: &Request) -> PowerState {
+        let mut power = self.power.lock().unwrap();
+        let power = power.entry(vm).or_insert(PowerState::Off);
+        match request {
+            Request::PowerOn(_) => *power = PowerState::On,
+            Request::PowerOff | Request::Delete { .. } => *power = PowerState::Off,
+            Request::Suspend => *power = PowerState::Suspended,
+            Request::Create { .. }
+            | Request::Register(_)
+            | Request::Unregister
+            | Request::Shutdown
+            | Request::Reset
+            | Request::Snapshot { .. }
+            | Request::Revert { .. }
+            | Request::DeleteSnapshot { .. }
+            | Request::Reconfigure { .. } => {}
+        }
+        *power
+    }
+}
+
+/// The first word of a request.
+fn word(request: &Request) -> String {
+    let text = format!("{request:?}");
+    text.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+impl Driver for Scripted {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Qemu
+    }
+
+    fn accelerator(&self) -> String {
+        "scripted".into()
+    }
+
+    async fn adopt(&self, known: Vec<Registration>) -> Vec<VmReport> {
+        let mut power = self.power.lock().unwrap();
+        let report = |registration: &Registration| {
+            let vm = registration.spec.id;
+            power.insert(vm, registration.power);
+            VmReport { vm, power: registration.power, guest_address: None }
+        };
+        let reports = known.iter().map(report).collect();
+        self.adopted.lock().unwrap().extend(known);
+        reports
+    }
+
+    async fn perform(
+        &self,
+        vm: VmId,
+        _current: Option<VmSpec>,
+        request: Request,
+        mut course: Course,
+    ) -> Result<PowerState, Fault> {
+        self.log.lock().unwrap().push(format!("{vm} {}", word(&request)));
+        let _ = course.percent.send(50);
+        tokio::select! {
+            permit = self.gate.acquire() => permit.unwrap().forget(),
+            cancelled = course.cancelled.wait_for(|cancelled| *cancelled) => {
+                cancelled.unwrap();
+                return Err(Fault::new(FaultCode::RequestCanceled, "cancelled"));
+            }
+        }
+        let mut failing = self.failing.lock().unwrap();
+        if failing.is_some_and(|failing| failing == word(&request)) {
+            *failing = None;
+            return Err(Fault::system("as the test wants"));
+        }
+        Ok(self.power_after(vm, &request))
+    }
+
+    async fn next_event(&self) -> VmEvent {
+        self.happened.lock().await.recv().await.expect("the stage holds a sender")
+    }
+
+    async fn sample(&self) -> Vec<VmSample> {
+        vec![]
+    }
+
+    async fn console(&self, _vm: VmId) -> Result<Box<dyn Duplex>, Fault> {
+        let (near, far) = tokio::io::duplex(64);
+        let (mut read, mut write) = tokio::io::split(far);
+        tokio::spawn(async move { tokio::io::copy(&mut read, &mut write).await });
+        Ok(Box::new(near))
+    }
+
+    async fn serial(&self, _vm: VmId) -> Result<Box<dyn Duplex>, Fault> {
+        Err(Fault::unsupported("no serial port"))
+    }
+
+    async fn serial_log(&self, _vm: VmId) -> Result<Vec<u8>, Fault> {
+        Ok(b"booted".to_vec())
+    }
+
+    async fn screenshot(&self, _vm: VmId) -> Result<Vec<u8>, Fault> {
+        Err(Fault::unsupported("no screen"))
+    }
+
+    async fn stop_all(&self) {}
+}
+
+/// A host with an agent.
+pub(super) struct Stage<D = Scripted> {
+    pub(super) driver: Arc<D>,
+    pub(super) host: Arc<HostDirectory>,
+    pub(super) control: mpsc::Sender<Stream>,
+    pub(super) streams: mpsc::Sender<Stream>,
+    agent: JoinHandle<()>,
+}
+
+impl<D: Driver> Stage<D> {
+    /// The agent of a new host.
+    pub(super) fn new(driver: Arc<D>) -> Self {
+        Self::on(Arc::new(HostDirectory::new()), driver)
+    }
+
+    /// The agent of a host that has files already.
+    pub(super) fn on(host: Arc<HostDirectory>, driver: Arc<D>) -> Self {
+        let (registry, records) = Registry::open(&host.layout).unwrap();
+        let parts = Parts {
+            name: "esx01".into(),
+            claim: CLAIM,
+            driver: Arc::clone(&driver),
+            registry,
+            records,
+            mounts: Mounts::load(&host.layout.mounts()),
+            network: None,
+            usage: OwnUsage::shared_by(1),
+        };
+        let ((control, managers), (streams, callers)) = (mpsc::channel(8), mpsc::channel(8));
+        let doors = Doors { control: managers, streams: callers };
+        let agent = tokio::spawn(Agent::new(parts).run(doors, CancellationToken::new()));
+        Self { driver, host, control, streams, agent }
+    }
+
+    /// The agent is killed, as by `kill -9`: nothing of it runs on.
+    pub(super) async fn kill(self) -> Arc<HostDirectory> {
+        self.agent.abort();
+        assert!(self.agent.await.unwrap_err().is_cancelled());
+        self.host
+    }
+
+    /// A manager that has said hello and was answered.
+    pub(super) async fn connect(&self) -> Vcenter {
+        let (mut manager, hello) = self.call(VERSION).await;
+        assert!(matches!(hello, FromHost::Hello { .. }), "{hello:?}");
+        manager.hello = Some(hello);
+        manager
+    }
+
+    /// A manager of this version, and what it was answered.
+    pub(super) async fn call(&self, version: u32) -> (Vcenter, FromHost) {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        self.control.send(Box::new(far)).await.unwrap();
+        let (reader, writer) = tokio::io::split(near);
+        let mut manager = Vcenter {
+            hello: None,
+            reader: MessageReader::new(reader, MESSAGE_BYTES_MAX),
+            writer: MessageWriter::new(writer, MESSAGE_BYTES_MAX),
+        };
+        manager.send(ToHost::Hello { version, mounts: vec![], sample_seconds: 20 }).await;
+        let hello = manager.receive().await.expect("an answer");
+        (manager, hello)
+    }
+
+    /// What the registry has saved.
+    pub(super) fn saved(&self) -> Vec<RegistryRecord> {
+        Registry::open(&self.host.layout).unwrap().1
+    }
+}
+
+/// The manager's end of a connection.
+pub(super) struct Vcenter {
+    hello: Option<FromHost>,
+    reader: MessageReader<ReadHalf<DuplexStream>>,
+    writer: MessageWriter<WriteHalf<DuplexStream>>,
+}
+
+impl Vcenter {
+    /// The VMs that the host said hello with.
+    pub(super) fn reports(&self) -> Vec<(u64, PowerState)> {
+        let Some(FromHost::Hello { vms, .. }) = &self.hello else { panic!("no hello") };
+        vms.iter().map(|report| (report.vm.raw(), report.power)).collect()
+    }
+
+    pub(super) async fn send(&mut self, message: ToHost) {
+        self.writer.queue(&message).unwrap();
+        self.writer.flush().await.unwrap();
+    }
+
+    pub(super) async fn request(&mut self, task: u64, vm: u64, request: Request) {
+        let (task, vm) = (TaskId::from_raw(task), VmId::from_raw(vm));
+        self.send(ToHost::Request { task, vm, request }).await;
+    }
+
+    /// The next message; `None` when the host hung up.
+    pub(super) async fn receive(&mut self) -> Option<FromHost> {
+        self.reader.next().await.unwrap()
+    }
+
+    /// The host hangs up, with no answer before.
+    pub(super) async fn hung_up(&mut self) {
+        while let Some(message) = self.receive().await {
+            assert!(matches!(message, FromHost::Progress { .. }), "{message:?}");
+        }
+    }
+
+    /// The next message that is no progress.
+    pub(super) async fn answer(&mut self) -> FromHost {
+        loop {
+            let message = self.receive().await.expect("the host answers");
+            if !matches!(message, FromHost::Progress { percent: 50, .. }) {
+                return message;
+            }
+        }
+    }
+
+    /// The next message must be the end of this task.
+    pub(super) async fn done(&mut self, expected: u64) -> Result<PowerState, Fault> {
+        let message = self.answer().await;
+        let FromHost::Done { task, result, .. } = message else { panic!("{message:?}") };
+        assert_eq!(task.raw(), expected, "{result:?}");
+        result
+    }
+
+    /// Asks and waits for the answer.
+    pub(super) async fn ask(
+        &mut self,
+        task: u64,
+        vm: u64,
+        request: Request,
+    ) -> Result<PowerState, Fault> {
+        self.request(task, vm, request).await;
+        self.done(task).await
+    }
+
+    /// Everything that was sent before is in the agent's hands when this returns.
+    pub(super) async fn sync(&mut self) {
+        self.send(ToHost::Ping).await;
+        let pong = self.answer().await;
+        assert_eq!(pong, FromHost::Pong);
+    }
+}

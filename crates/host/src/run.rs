@@ -1,0 +1,183 @@
+//! The process of a host, or of many simulated ones.
+//!
+//! One thread with one runtime: an agent waits most of the time, and a thousand of them do too. What
+//! blocks (flushing files, walking datastores) goes to the runtime's pool of threads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use futures::StreamExt;
+use futures::stream::{self, FuturesUnordered, TryStreamExt};
+use racknest_cluster::record::host::DriverKind;
+use racknest_cluster::wire::{CONTROL_PORT, STREAM_PORT};
+use racknest_underlay::{ConnectError, Listener, MachineName, NicName, Underlay};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::{Agent, Doors, Parts, Stream};
+use crate::config::HostConfig;
+use crate::mounts::Mounts;
+use crate::own_usage::OwnUsage;
+use crate::registry::Registry;
+use crate::vm::Driver;
+use crate::vm::simulated::Simulated;
+
+/// How many hosts of one process are connected at a time.
+const CONNECTS_MAX: usize = 64;
+
+/// How often to look for the box's socket when it is not there: the box may be starting, too.
+const CONNECT_TRIES_MAX: u32 = 50;
+
+/// How long to wait before looking again.
+const CONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long files that are being flushed may take when the process ends.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Callers that wait for the agent.
+const CALLERS_MAX: usize = 16;
+
+/// Runs the agent of one host until SIGTERM or SIGINT. Its guests run on.
+///
+/// # Errors
+/// The host could not be started: no box, another agent of that host, files that cannot be used.
+pub fn run(config: HostConfig) -> Result<()> {
+    run_many(vec![config])
+}
+
+/// Runs the agents of many hosts in this process; see [`run`].
+///
+/// # Errors
+/// One of the hosts could not be started.
+pub fn run_many(configs: Vec<HostConfig>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?;
+    let served = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_at_signal(stop.clone())?;
+        serve(configs, stop).await
+    });
+    runtime.shutdown_timeout(END_TIMEOUT);
+    served
+}
+
+/// Runs the agents of these hosts until they are told to stop.
+///
+/// # Errors
+/// One of the hosts could not be started; the others are stopped.
+pub async fn serve(configs: Vec<HostConfig>, stop: CancellationToken) -> Result<()> {
+    let usage = OwnUsage::shared_by(u32::try_from(configs.len()).unwrap_or(u32::MAX));
+    let start = |config: HostConfig| {
+        let (usage, stop) = (usage.clone(), stop.clone());
+        async move {
+            let name = config.name.clone();
+            let started = start_host(config, usage, stop).await;
+            started.with_context(|| format!("while starting host {name}"))
+        }
+    };
+    let starting = stream::iter(configs).map(start).buffer_unordered(CONNECTS_MAX);
+    let hosts: FuturesUnordered<_> = starting.try_collect().await?;
+    tracing::info!(hosts = hosts.len(), "the host agents are up");
+    hosts.for_each(|ended| async { ended.unwrap_or_else(resume_panic) }).await;
+    Ok(())
+}
+
+/// A task of ours is never aborted, so it can only have panicked.
+fn resume_panic(error: tokio::task::JoinError) {
+    if let Ok(panic) = error.try_into_panic() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn stop_at_signal(stop: CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; guests run on");
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// A host that is up; ends when it is told to stop.
+type Host = tokio::task::JoinHandle<()>;
+
+async fn start_host(config: HostConfig, usage: OwnUsage, stop: CancellationToken) -> Result<Host> {
+    match config.driver {
+        DriverKind::Simulated => {
+            let underlay = connect(&config).await?;
+            let parts = Parts {
+                driver: Arc::new(Simulated::new(config.seed, config.claim)),
+                name: config.name,
+                claim: config.claim,
+                registry: Registry::in_memory(),
+                records: vec![],
+                mounts: Mounts::default(),
+                network: None,
+                usage,
+            };
+            open(parts, &underlay, stop).await
+        }
+        DriverKind::Qemu => bail!("this build has no QEMU driver"),
+    }
+}
+
+/// Opens the doors of a host and lets its agent run.
+async fn open<D: Driver>(
+    parts: Parts<D>,
+    underlay: &Underlay,
+    stop: CancellationToken,
+) -> Result<Host> {
+    let control = callers(underlay.listen(CONTROL_PORT).await?);
+    let streams = callers(underlay.listen(STREAM_PORT).await?);
+    let underlay = underlay.clone();
+    Ok(tokio::spawn(async move {
+        Agent::new(parts).run(Doors { control, streams }, stop).await;
+        // The machine stays plugged in as long as its agent lives.
+        drop(underlay);
+    }))
+}
+
+/// Passes callers on until nobody takes them any more.
+fn callers(mut listener: Listener) -> mpsc::Receiver<Stream> {
+    let (arrived, callers) = mpsc::channel::<Stream>(CALLERS_MAX);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = arrived.closed() => return,
+                (stream, from) = listener.accept() => {
+                    tracing::debug!(%from, "a caller");
+                    if arrived.send(Box::new(stream)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    callers
+}
+
+/// Plugs the host in. A second agent of the same host ends here: the name is taken.
+async fn connect(config: &HostConfig) -> Result<Underlay> {
+    let name: MachineName = config.name.parse()?;
+    let nics = config.nics.iter().map(|nic| nic.parse()).collect::<Result<Vec<NicName>, _>>()?;
+    let mut tries = 0;
+    loop {
+        match Underlay::connect(&config.underlay, name.clone(), &nics).await {
+            Ok(underlay) => return Ok(underlay),
+            Err(ConnectError::NoFabric { .. }) if tries < CONNECT_TRIES_MAX => {
+                tries += 1;
+                tokio::time::sleep(CONNECT_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
