@@ -6,10 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use racknest_types::fault::Fault;
 use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
 
+use crate::clock::Stopwatch;
 use crate::fabric::buffers::Buffers;
 use crate::fabric::ethernet::PhysicalSwitch;
 use crate::fabric::link::Link;
@@ -17,6 +20,10 @@ use crate::fabric::machine::Machine;
 use crate::fabric::record::{Cable, CutCables};
 use crate::power::Power;
 use crate::wire::{LinkState, MachineName, NICS_MAX, NicName, Refusal};
+
+/// How long after the start of a fabric a machine may still be on its way: twice the longest pause
+/// between two attempts to connect.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// Everything between the machines.
 #[derive(Debug)]
@@ -31,6 +38,8 @@ pub(crate) struct Plant {
     cut: Mutex<CutCables>,
     links_file: PathBuf,
     power: watch::Sender<Option<Power>>,
+    arrivals: watch::Sender<()>,
+    clock: Stopwatch,
 }
 
 impl Plant {
@@ -42,7 +51,25 @@ impl Plant {
             cut: Mutex::new(cut),
             links_file,
             power: watch::Sender::new(None),
+            arrivals: watch::Sender::new(()),
+            clock: Stopwatch::start(),
         }
+    }
+
+    /// Finds a machine, or waits for it while the fabric is young: after a restart the machines come
+    /// back one by one, and one that is late is not unknown.
+    pub(crate) async fn wait_known(&self, name: &str, patience: Duration) -> Option<Arc<Machine>> {
+        let youth_left = SETTLED_AFTER.saturating_sub(Duration::from_millis(self.clock.millis()));
+        let mut arrivals = self.arrivals.subscribe();
+        let found = async {
+            loop {
+                if let Some(machine) = self.machine(name) {
+                    return Some(machine);
+                }
+                arrivals.changed().await.ok()?;
+            }
+        };
+        timeout(patience.min(youth_left), found).await.ok().flatten()
     }
 
     pub(crate) fn machine(&self, name: &str) -> Option<Arc<Machine>> {
@@ -166,6 +193,7 @@ impl Plant {
         let mut machines = self.machines.write().unwrap_or_else(PoisonError::into_inner);
         let machine =
             machines.entry(name.clone()).or_insert_with(|| Arc::new(Machine::new(name.clone())));
+        self.arrivals.send_replace(());
         Arc::clone(machine)
     }
 

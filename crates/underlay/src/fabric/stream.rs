@@ -44,7 +44,8 @@ pub(crate) struct Call {
 
 /// Opens a stream; gives the dialler's end.
 pub(crate) async fn dial(plant: &Plant, tasks: &Tasks, call: Call) -> Result<OwnedFd, Refusal> {
-    let to = plant.machine(call.to.as_str()).ok_or(Refusal::UnknownMachine)?;
+    let known = plant.wait_known(call.to.as_str(), call.timeout).await;
+    let to = known.ok_or(Refusal::UnknownMachine)?;
     let mut stage = Refusal::NoPath;
     let attempt = connect(plant, tasks, &call, &to, &mut stage);
     match timeout(call.timeout, attempt).await {

@@ -133,7 +133,7 @@ async fn a_dial_that_fails_says_why() {
     let world = World::new().await;
     let (vcenter, esx01) = (world.connect("vcenter").await, world.connect("esx01").await);
     let to = machine("esx01");
-    let nobody = vcenter.dial(&machine("esx99"), 902).await.unwrap_err();
+    let nobody = vcenter.dial_within(&machine("esx99"), 902, SHORT).await.unwrap_err();
     assert_eq!(nobody.to_string(), "there is no machine esx99");
 
     let refused = vcenter.dial(&to, 902).await.unwrap_err();
@@ -170,6 +170,20 @@ async fn a_port_that_is_closed_refuses_and_can_be_opened_again() {
     open(&vcenter, &mut listener, 903).await;
     let mut again = esx01.listen(902).await.unwrap();
     open(&vcenter, &mut again, 902).await;
+}
+
+#[tokio::test]
+async fn a_machine_that_comes_back_later_than_the_box_is_waited_for() {
+    let world = World::new().await;
+    let vcenter = world.connect("vcenter").await;
+    let dialler = vcenter.clone();
+    let dial = tokio::spawn(async move { dialler.dial(&machine("esx01"), 902).await });
+    let esx01 = world.connect("esx01").await;
+    // It does not listen yet, but it is not unknown.
+    let dialled = in_time(dial).await.unwrap();
+    let refused = DialError::Refused { to: machine("esx01"), port: 902 };
+    assert_eq!(dialled.map(drop).unwrap_err(), refused);
+    drop(esx01);
 }
 
 #[tokio::test]
