@@ -64,7 +64,9 @@ fn clippy() -> anyhow::Result<()> {
     shell::run(&mut command)
 }
 
+/// The end-to-end tests drive the finished binary, which no test build makes: it is built first.
 fn test() -> anyhow::Result<()> {
+    shell::run(shell::cargo().args(["build", "--locked", "--package", "racknest", "--quiet"]))?;
     let has_nextest = shell::succeeds(shell::cargo().args(["nextest", "--version"]));
     let mut command = shell::cargo();
     if has_nextest {

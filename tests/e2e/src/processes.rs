@@ -40,15 +40,15 @@ impl Process {
     /// What it is for.
     #[must_use]
     pub fn role(&self) -> Role {
-        let word = |at: usize| self.words.get(at).map_or("", String::as_str);
-        if word(0).contains("qemu-system") {
+        let mut words = self.words.iter().map(String::as_str);
+        if words.next().is_some_and(|program| program.contains("qemu-system")) {
             return Role::Guest;
         }
-        match word(1) {
-            "box" => Role::Box,
-            "manager" => Role::Manager,
-            "host" => Role::Host,
-            _ => Role::Other,
+        match words.find(|word| *word != "run") {
+            Some("box") => Role::Box,
+            Some("manager") => Role::Manager,
+            Some("host" | "hosts") => Role::Host,
+            Some(_) | None => Role::Other,
         }
     }
 
