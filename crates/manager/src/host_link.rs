@@ -23,8 +23,9 @@ use racknest_types::id::HostId;
 use racknest_underlay::{MachineName, Underlay};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::connection::{ConnectionEnd, SampleSink, Timing};
-use crate::core::{Connection, Core};
+use self::connection::{ConnectionEnd, Timing};
+use crate::core::Connection;
+use crate::measurement::Measurements;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
@@ -36,9 +37,8 @@ pub(crate) struct HostLinks {
 }
 
 struct Shared {
-    core: Core,
+    measurements: Measurements,
     underlay: Underlay,
-    samples: SampleSink,
     timing: Timing,
     sample_period: Duration,
     connections: AtomicU64,
@@ -46,20 +46,19 @@ struct Shared {
 
 impl HostLinks {
     pub(crate) fn new(
-        core: Core,
+        measurements: Measurements,
         underlay: Underlay,
-        samples: SampleSink,
         timing: Timing,
         sample_period: Duration,
     ) -> Self {
         let connections = AtomicU64::new(0);
-        let shared = Shared { core, underlay, samples, timing, sample_period, connections };
+        let shared = Shared { measurements, underlay, timing, sample_period, connections };
         Self { shared: Arc::new(shared), running: BTreeMap::new() }
     }
 
     /// Follows the inventory until the core ends.
     pub(crate) async fn run(mut self) {
-        let mut changes = self.shared.core.feed().watch();
+        let mut changes = self.shared.measurements.core.feed().watch();
         loop {
             self.reconcile();
             loop {
@@ -77,7 +76,7 @@ impl HostLinks {
     }
 
     fn reconcile(&mut self) {
-        let wanted: BTreeMap<HostId, String> = self.shared.core.read(|inventory| {
+        let wanted: BTreeMap<HostId, String> = self.shared.measurements.core.read(|inventory| {
             inventory
                 .hosts()
                 .filter(|host| host.connection != HostConnection::Disconnected)
@@ -140,10 +139,10 @@ impl Shared {
             Some(Ok(stream)) => stream,
         };
         let seconds = u32::try_from(self.sample_period.as_secs()).unwrap_or(u32::MAX).max(1);
-        let hello = self.core.read(|inventory| inventory.hello_to(host, seconds));
+        let hello = self.measurements.core.read(|inventory| inventory.hello_to(host, seconds));
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
         let connection = Connection { host, number };
-        let (name, sinks) = (machine.as_str(), (&self.core, &self.samples));
+        let (name, sinks) = (machine.as_str(), &self.measurements);
         let end =
             connection::serve(stream, (connection, name), &hello, sinks, (self.timing, stop)).await;
         let was_connected = !matches!(

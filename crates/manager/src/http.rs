@@ -11,6 +11,7 @@
 //! have deadlines, bodies a size.
 
 pub mod fault;
+mod metrics;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -129,6 +130,7 @@ pub(crate) fn router(state: State) -> Router {
     Router::new()
         .route("/", get(front_page))
         .route("/openapi.json", get(openapi))
+        .route("/metrics", get(metrics::metrics))
         .fallback(nothing_here)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(state)

@@ -3,6 +3,7 @@
 //! An edge around `racknest-cluster`: it reads the clock, feeds in one command, saves the record, then
 //! performs the actions that come out.
 
+mod alarms;
 pub mod clock;
 pub mod config;
 pub mod core;
@@ -10,6 +11,7 @@ mod first_user;
 mod host_link;
 pub mod host_stream;
 pub mod http;
+pub mod measurement;
 mod run;
 pub mod session;
 pub mod state;

@@ -13,18 +13,20 @@ use anyhow::Context as _;
 use axum_server::Handle;
 use racknest_underlay::{Control, NicName, Underlay};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::ManagerConfig;
 use crate::core::Core;
 use crate::host_link::HostLinks;
-use crate::host_link::connection::{SampleSink, Timing};
+use crate::host_link::connection::Timing;
 use crate::host_stream::HostStreams;
+use crate::measurement::Measurements;
 use crate::session::Sessions;
 use crate::session::password::Passwords;
 use crate::state::State;
+use crate::statistics::Statistics;
 use crate::store::records::Records;
-use crate::{clock, first_user, http, tls, whole_file};
+use crate::{alarms, clock, first_user, http, tls, whole_file};
 
 /// The box has two cores; what blocks (the disk, passwords) has threads of its own.
 const WORKER_THREADS: usize = 2;
@@ -71,7 +73,7 @@ pub(crate) struct Manager {
     address_file: PathBuf,
     http: Handle<SocketAddr>,
     server: JoinHandle<std::io::Result<()>>,
-    links: JoinHandle<()>,
+    chores: JoinSet<()>,
 }
 
 impl Manager {
@@ -85,7 +87,11 @@ impl Manager {
         let state = open(&config).await?;
         let given = config.initial_password.clone();
         first_user::ensure(&state.core, state.sessions.passwords(), &directory, given).await?;
-        let links = tokio::spawn(host_links(&config, &state).run());
+        let mut chores = JoinSet::new();
+        chores.spawn(host_links(&config, &state).run());
+        chores.spawn(measurements(&state).forget_deleted());
+        chores.spawn(Arc::clone(&state.statistics).run());
+        chores.spawn(alarms::run(state.clone(), config.sample_period));
         let handle = Handle::new();
         let serve = http::serve(listener, tls, handle.clone(), state.clone());
         let server = tokio::spawn(serve);
@@ -93,7 +99,7 @@ impl Manager {
         let address_file = directory.join(ADDRESS_FILE);
         whole_file::write(&address_file, whole_file::PUBLIC, format!("{address}\n").as_bytes())?;
         tracing::info!("racknest {} answers on https://{address}", crate::VERSION);
-        Ok(Self { state, address_file, http: handle, server, links })
+        Ok(Self { state, address_file, http: handle, server, chores })
     }
 
     /// Waits until something ends that should not.
@@ -108,7 +114,7 @@ impl Manager {
     }
 
     /// Stops: what was answered is saved, the hosts are left as they are.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(mut self) {
         // It may be gone, with the directory.
         let _ = fs_err::remove_file(&self.address_file);
         self.http.graceful_shutdown(Some(GRACE));
@@ -116,8 +122,13 @@ impl Manager {
             // How it ended no longer matters: it ends either way.
             let _ = self.server.await;
         }
-        self.links.abort();
+        self.chores.shutdown().await;
         self.state.core.stop().await;
+        let statistics = Arc::clone(&self.state.statistics);
+        let finish = move || statistics.finish(clock::now());
+        if let Ok(Err(fault)) = tokio::task::spawn_blocking(finish).await {
+            tracing::warn!("the last statistics were not kept: {fault}");
+        }
         tracing::info!("stopped; the hosts run on");
     }
 }
@@ -131,12 +142,15 @@ async fn open(config: &ManagerConfig) -> anyhow::Result<State> {
         None => getrandom::u64().context("the system gives no randomness")?,
     };
     let core = Core::start(records, seed)?;
+    let statistics = config.directory.join("stats.redb");
+    let statistics = Arc::new(Statistics::open(&statistics, config.sample_period)?);
     let sessions = Arc::new(Sessions::open(store, Passwords::new()?)?);
     let nics = ["vmnic0", "vmnic1"].map(|nic| nic.parse::<NicName>().expect("a valid name"));
     let underlay = Underlay::connect(&config.underlay, config.machine.parse()?, &nics).await?;
     let streams = HostStreams::new(underlay.clone());
     let cables = Control::at(&config.underlay);
-    Ok(State { core, sessions, streams, cables, underlay })
+    let (guests, started) = (Arc::default(), clock::now());
+    Ok(State { core, sessions, statistics, guests, streams, underlay, cables, started })
 }
 
 fn host_links(config: &ManagerConfig, state: &State) -> HostLinks {
@@ -145,9 +159,12 @@ fn host_links(config: &ManagerConfig, state: &State) -> HostLinks {
         silence: config.host_silence,
         hello: HELLO_MAX,
     };
-    let samples: SampleSink = Arc::new(|_, _, _, _| {});
-    let (core, underlay) = (state.core.clone(), state.underlay.clone());
-    HostLinks::new(core, underlay, samples, timing, config.sample_period)
+    HostLinks::new(measurements(state), state.underlay.clone(), timing, config.sample_period)
+}
+
+fn measurements(state: &State) -> Measurements {
+    let State { core, statistics, guests, .. } = state.clone();
+    Measurements { core, statistics, guests }
 }
 
 /// The directory has keys and passwords in it: nobody else looks in.

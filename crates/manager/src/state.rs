@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use racknest_types::time::Timestamp;
 use racknest_underlay::{Control, Underlay};
 
 use crate::core::Core;
 use crate::host_stream::HostStreams;
+use crate::measurement::GuestAddresses;
 use crate::session::Sessions;
+use crate::statistics::Statistics;
 
 /// The way to everything the manager has. Clones share it.
 #[derive(Clone, Debug)]
@@ -15,10 +18,16 @@ pub struct State {
     pub core: Core,
     /// Who is logged in.
     pub sessions: Arc<Sessions>,
+    /// What was measured.
+    pub statistics: Arc<Statistics>,
+    /// The addresses of guests.
+    pub guests: Arc<GuestAddresses>,
     /// Byte streams to the hosts: consoles, files.
     pub streams: HostStreams,
     /// The way to other machines.
     pub underlay: Underlay,
-    /// The desk of the box: cables.
+    /// The desk of the box: cables and power.
     pub cables: Control,
+    /// When this manager started.
+    pub started: Timestamp,
 }

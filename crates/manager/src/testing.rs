@@ -177,7 +177,9 @@ impl<S: AsyncRead + AsyncWrite> FakeHost<S> {
             if message != ToHost::Ping {
                 return Some(message);
             }
-            self.say(&FromHost::Pong).await;
+            self.writer.queue(&FromHost::Pong).unwrap();
+            // The manager may have hung up right after its ping; the next read tells.
+            let _ = self.writer.flush().await;
         }
     }
 

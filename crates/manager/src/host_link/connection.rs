@@ -12,22 +12,20 @@
 //! **Invariant:** the core hears of a connection's end exactly once, after everything else that
 //! came over it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use racknest_cluster::inventory::report::HostHello;
 use racknest_cluster::record::host::HostAbout;
-use racknest_cluster::wire::{FromHost, HostSample, MESSAGE_BYTES_MAX, ToHost, VERSION, VmSample};
+use racknest_cluster::wire::{FromHost, MESSAGE_BYTES_MAX, ToHost, VERSION};
 use racknest_types::fault::Fault;
-use racknest_types::id::HostId;
-use racknest_types::time::Timestamp;
 use racknest_underlay::message::{MessageError, MessageReader, MessageWriter};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Connection, Core};
+use crate::core::Connection;
+use crate::measurement::Measurements;
 
 /// Messages that wait for one host. A deployment of 100,000 VMs onto one host fits; a host that is
 /// further behind is connected to anew, and told only what is still of interest.
@@ -35,10 +33,6 @@ const OUTBOX_MAX: usize = 256 * 1024;
 
 /// Written with one call to the kernel.
 const FLUSH_BYTES: usize = 256 * 1024;
-
-/// Takes the samples of a host, and of its VMs that run.
-pub(crate) type SampleSink =
-    Arc<dyn Fn(HostId, Timestamp, HostSample, Vec<VmSample>) + Send + Sync>;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +90,7 @@ pub(crate) async fn serve(
     stream: impl AsyncRead + AsyncWrite,
     (connection, name): (Connection, &str),
     hello: &ToHost,
-    (core, samples): (&Core, &SampleSink),
+    measurements: &Measurements,
     (timing, stop): (Timing, &CancellationToken),
 ) -> ConnectionEnd {
     let (reader, writer) = tokio::io::split(Box::pin(stream));
@@ -108,12 +102,14 @@ pub(crate) async fn serve(
         Ok(Err(end)) => return end,
         Err(_) => return ConnectionEnd::Silent(timing.hello),
     };
+    hello.vms.iter().for_each(|report| measurements.handle_report(report));
+    let core = &measurements.core;
     let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
     if let Err(fault) = core.host_connected(connection, hello, outbox).await {
         return ConnectionEnd::Stopping(fault);
     }
     let end = tokio::select! {
-        end = hear(&mut reader, connection, (core, samples), timing) => end,
+        end = hear(&mut reader, connection, measurements, timing) => end,
         end = tell(&mut writer, messages, timing) => end,
         () = stop.cancelled() => ConnectionEnd::NotWanted,
     };
@@ -159,9 +155,10 @@ async fn greet(
 async fn hear(
     reader: &mut MessageReader<impl AsyncRead + Unpin>,
     connection: Connection,
-    (core, samples): (&Core, &SampleSink),
+    measurements: &Measurements,
     timing: Timing,
 ) -> ConnectionEnd {
+    let core = &measurements.core;
     loop {
         // A core that is behind makes us wait outside of this timeout: that is not silence.
         let message = match timeout(timing.silence, reader.next()).await {
@@ -173,13 +170,18 @@ async fn hear(
         let passed_on = match message {
             FromHost::Pong => Ok(()),
             FromHost::Samples { at, host, vms } => {
-                samples(connection.host, at, host, vms);
+                measurements.handle_samples(connection.host, at, &host, &vms);
                 Ok(())
             }
             message @ (FromHost::Done { .. }
             | FromHost::Progress { .. }
-            | FromHost::Hello { .. }
-            | FromHost::VmChanged { .. }) => core.host_said(connection, message).await,
+            | FromHost::Hello { .. }) => core.host_said(connection, message).await,
+            message @ FromHost::VmChanged { .. } => {
+                if let FromHost::VmChanged { report, .. } = &message {
+                    measurements.handle_report(report);
+                }
+                core.host_said(connection, message).await
+            }
         };
         if let Err(fault) = passed_on {
             return ConnectionEnd::Stopping(fault);

@@ -52,6 +52,11 @@ fn nic() -> NicName {
 
 /// What an HTTPS client that trusts the box's authority gets.
 async fn get(rig: &Rig, path: &str) -> (u16, String) {
+    get_as(rig, path, None).await
+}
+
+async fn get_as(rig: &Rig, path: &str, token: Option<&str>) -> (u16, String) {
+    let bearer = token.map(|token| format!("Bearer {token}"));
     let url = format!("https://{}{path}", rig.file("address").trim());
     let authority = rig.file("tls/ca.pem");
     let fetch = move || {
@@ -61,7 +66,11 @@ async fn get(rig: &Rig, path: &str) -> (u16, String) {
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .build();
         let config = ureq::Agent::config_builder().tls_config(tls).http_status_as_error(false);
-        let mut response = config.build().new_agent().get(url).call().unwrap();
+        let mut request = config.build().new_agent().get(url);
+        if let Some(bearer) = bearer {
+            request = request.header("authorization", bearer);
+        }
+        let mut response = request.call().unwrap();
         (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
     };
     tokio::task::spawn_blocking(fetch).await.unwrap()
@@ -195,5 +204,25 @@ async fn hosts_can_be_added_before_they_are_switched_on() {
     eventually("the host is connected", || connection(&manager, host) == HostConnection::Connected)
         .await;
     serving.abort();
+    manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_are_for_those_who_log_in() {
+    let rig = Rig::new().await;
+    let manager = Manager::start(rig.config()).await.unwrap();
+    make_lab(&manager.state.core).await;
+    let (status, fault) = get(&rig, "/metrics").await;
+    assert_eq!(status, 401);
+    assert!(fault.contains(r#""code":"NotAuthenticated""#), "{fault}");
+
+    let State { core, sessions, .. } = &manager.state;
+    let user = core.read(|inventory| inventory.find_user("administrator")).unwrap();
+    let token = sessions.create_token(clock::now(), user, "prometheus", None).await.unwrap().0;
+    let (status, text) = get_as(&rig, "/metrics?vms=false", Some(token.reveal())).await;
+    assert_eq!(status, 200, "{text}");
+    assert!(text.contains("racknest_hosts{connection=\"not_responding\"} 1\n"), "{text}");
+    let (status, fault) = get_as(&rig, "/metrics?vms=maybe", Some(token.reveal())).await;
+    assert_eq!(status, 400, "{fault}");
     manager.stop().await;
 }

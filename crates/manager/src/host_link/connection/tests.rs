@@ -1,14 +1,18 @@
 //! A connection from hello to loss, with the host's end in the test's hands.
 
-use std::sync::Mutex;
+use std::sync::Arc;
 
 use racknest_cluster::record::vm::PowerState;
-use racknest_cluster::wire::VmReport;
-use racknest_types::id::VmId;
+use racknest_cluster::wire::{HostSample, VmReport, VmSample};
+use racknest_types::id::{HostId, VmId};
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::clock;
+use crate::core::Core;
+use crate::statistics::counter::Counter;
+use crate::statistics::{Statistics, Subject};
 use crate::testing::{FakeHost, USER, eventually, hello_from, make_lab, records, small_vm};
 
 const PATIENT: Timing = Timing {
@@ -20,7 +24,7 @@ const PATIENT: Timing = Timing {
 struct Rig {
     core: Core,
     host: HostId,
-    heard: Arc<Mutex<Vec<(HostId, u64)>>>,
+    measurements: Measurements,
     stop: CancellationToken,
     _directory: tempfile::TempDir,
 }
@@ -30,22 +34,25 @@ impl Rig {
         let directory = tempfile::tempdir().unwrap();
         let core = Core::start(records(directory.path()).0, 7).unwrap();
         let host = make_lab(&core).await;
-        let (heard, stop) = (Arc::default(), CancellationToken::new());
-        Self { core, host, heard, stop, _directory: directory }
+        let statistics = directory.path().join("stats.redb");
+        let statistics = Statistics::open(&statistics, Duration::from_secs(20)).unwrap();
+        let measurements = Measurements {
+            core: core.clone(),
+            statistics: Arc::new(statistics),
+            guests: Arc::default(),
+        };
+        Self { core, host, measurements, stop: CancellationToken::new(), _directory: directory }
     }
 
     /// Opens a connection; the host's end is returned.
     fn open(&self, timing: Timing) -> (FakeHost<DuplexStream>, JoinHandle<ConnectionEnd>) {
         let (near, far) = tokio::io::duplex(64 << 10);
-        let (core, host, stop) = (self.core.clone(), self.host, self.stop.clone());
-        let heard = Arc::clone(&self.heard);
-        let samples: SampleSink = Arc::new(move |host, at: Timestamp, _, _| {
-            heard.lock().unwrap().push((host, at.millis()));
-        });
+        let (measurements, host) = (self.measurements.clone(), self.host);
+        let stop = self.stop.clone();
         let served = tokio::spawn(async move {
             let connection = Connection { host, number: 1 };
-            let hello = core.read(|inventory| inventory.hello_to(host, 20));
-            serve(near, (connection, "esx01"), &hello, (&core, &samples), (timing, &stop)).await
+            let hello = measurements.core.read(|inventory| inventory.hello_to(host, 20));
+            serve(near, (connection, "esx01"), &hello, &measurements, (timing, &stop)).await
         });
         (FakeHost::new(far), served)
     }
@@ -68,12 +75,22 @@ async fn requests_go_out_answers_come_in_samples_go_aside() {
         .unwrap();
     let asked = host.hear().await.unwrap();
     assert!(matches!(asked, ToHost::Request { task: it, .. } if it == task), "{asked:?}");
-    let at = Timestamp::from_millis(5);
-    host.say(&FromHost::Samples { at, host: HostSample::default(), vms: Vec::new() }).await;
+    let guest_address = Some("10.77.0.1".to_owned());
+    let sample = VmSample { vm: vm.raw(), guest_address, ..VmSample::default() };
+    let (at, own) = (clock::now(), HostSample { cpu_mhz: 1600, ..HostSample::default() });
+    host.say(&FromHost::Samples { at, host: own, vms: vec![sample] }).await;
     host.say(&FromHost::Done { task, vm, result: Ok(PowerState::Off) }).await;
     let made = || rig.core.read(|inventory| inventory.vm(vm).unwrap().pending.is_none());
     eventually("the VM is made", made).await;
-    assert_eq!(*rig.heard.lock().unwrap(), [(rig.host, 5)]);
+    let Measurements { statistics, guests, .. } = &rig.measurements;
+    let sample = statistics.latest(clock::now(), Subject::Host(rig.host)).unwrap();
+    assert_eq!(sample.value(Counter::CpuUsage), Some(1000), "a tenth of 16 GHz");
+    assert_eq!(guests.of(vm).as_deref(), Some("10.77.0.1"));
+
+    let report = VmReport { vm, power: PowerState::Off, guest_address: None };
+    let reason = "the guest shut down".to_owned();
+    host.say(&FromHost::VmChanged { report, died: false, reason }).await;
+    eventually("an address ends with the guest", || guests.of(vm).is_none()).await;
 }
 
 #[tokio::test]
