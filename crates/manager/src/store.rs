@@ -1,16 +1,17 @@
 //! What the manager remembers: a small key-value interface with an embedded engine behind it.
 //!
 //! ```text
-//!  manager's loop ──changes──► writer (a thread: group commit) ──► records (JSON under KIND/ID)
-//!                                                                     │
-//!                                    Store: range · transact · watch ─┤
-//!                                                                     ├─ redb (a file; this crate)
-//!                                                                     └─ etcd (many machines; to come)
+//!  core (one thread, one transaction a batch) ──► records (JSON under KIND/ID) ─┐
+//!  sessions (access tokens) ────────────────────────────────────────────────────┤
+//!                                            Store: range · transact · watch ◄──┘
+//!                                                     │
+//!                                                     ├─ redb (a file; this crate)
+//!                                                     └─ etcd (many machines; to come)
 //! ```
 //!
 //! The interface is what etcd offers and no more: a range read at one revision, a transaction that
 //! compares before it writes, and a feed of what was written. It blocks, because an engine that is
-//! a file blocks; [`writer::RecordWriter`] is its door for async code.
+//! a file blocks: it is used from threads, not from async code.
 //!
 //! **Invariant:** a transaction that was answered with [`Outcome::Committed`] is on disk. A
 //! transaction that was not is there whole or not at all.
@@ -20,7 +21,6 @@ pub mod open;
 pub mod records;
 pub mod redb;
 pub mod watch;
-pub mod writer;
 
 use std::fmt;
 

@@ -10,7 +10,6 @@ use std::process::{Child, Command, Stdio};
 use racknest_cluster::record::Record;
 use racknest_cluster::record::folder::{FolderKind, FolderRecord};
 use racknest_manager::store::records::{Records, Saved};
-use racknest_manager::store::writer::RecordWriter;
 use racknest_types::id::FolderId;
 use racknest_types::rng::Rng;
 
@@ -65,14 +64,14 @@ fn last_transaction(store: &Path) -> u64 {
 }
 
 /// Not a test of its own: what the child does.
-#[tokio::test]
-async fn child() {
+#[test]
+fn child() {
     let Some(store) = std::env::var_os(STORE) else { return };
     let store = Path::new(&store);
     let first = last_transaction(store) + 1;
-    let writer = RecordWriter::start(Records::open(store).unwrap()).unwrap();
+    let mut records = Records::open(store).unwrap();
     for number in first.. {
-        writer.save(transaction(number)).await.unwrap();
+        records.save(&transaction(number)).unwrap();
         println!("acknowledged {number}");
     }
 }

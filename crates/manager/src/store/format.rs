@@ -11,12 +11,10 @@ use serde_json::{Value, json};
 
 use super::open::OpenStoreError;
 use super::{Entry, Span, Store};
+use crate::VERSION;
 
 /// The key.
 pub const FORMAT_KEY: &str = "meta/format";
-
-/// This racknest.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What this racknest writes under [`FORMAT_KEY`].
 #[must_use]

@@ -6,7 +6,7 @@ use racknest_cluster::record::folder::{FolderKind, FolderRecord};
 use racknest_types::id::{FolderId, RoleId};
 
 use super::*;
-use crate::store::format::VERSION;
+use crate::VERSION;
 
 fn folder(id: u64, name: &str) -> Saved {
     let id = FolderId::from_raw(id);
