@@ -2,14 +2,58 @@
 //!
 //! Every guest NIC of the host sends its frames to one socket; where a frame came from says which
 //! NIC sent it. The switch's way out is one trunk, which is the first of the host's physical NICs
-//! that works. The switch belongs to the agent: while the agent is away guests lose frames, as they
-//! would on a bad cable, and nothing else.
+//! that works:
+//!
+//! ```text
+//!  guest NICs ──access, VLAN of the port group──► switch ──trunk──► vmnic0 ──► physical switch
+//!                                                             └───► vmnic1 (while vmnic0 is down)
+//! ```
+//!
+//! What comes in by a NIC that is not in use is dropped: the physical switch floods to both, and a
+//! guest would hear everything twice, its own frames included.
+//!
+//! The switch belongs to the agent: while the agent is away guests lose frames, as they would on a
+//! bad cable, and nothing else.
+//!
+//! **Invariant:** one NIC carries at a time.
 
+mod address;
+mod panel;
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use racknest_cluster::record::vm::Nic;
+use racknest_switch::PortId;
 use racknest_types::id::VmId;
-use tokio::sync::mpsc;
+use racknest_underlay::{EthernetPort, FRAME_MAX, NicName};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, SocketAddrUnix};
+use tokio::net::UnixDatagram;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+
+use self::panel::{Exit, Panel};
+use crate::clock::Stopwatch;
+use crate::layout::Layout;
+
+/// Room for the longest frame and a tag.
+const FRAME_ROOM: usize = FRAME_MAX + 4;
+
+/// How many frames of guests are carried before others have their turn.
+const FRAMES_PER_TURN: usize = 64;
+
+/// How often a guest whose socket is full is tried again. It takes ten frames each time: 10,000
+/// frames a second, more than a guest under TCG can handle.
+const FLUSH_PAUSE: Duration = Duration::from_millis(1);
+
+/// No NIC works.
+const NONE: usize = usize::MAX;
 
 /// What is plugged into the switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,17 +81,88 @@ pub struct Heard {
     pub address: Ipv4Addr,
 }
 
-/// The agent's side of the switch.
+/// The agent's side of the switch. The switch ends with it.
 #[derive(Debug)]
 pub struct Network {
     orders: mpsc::UnboundedSender<Order>,
     heard: mpsc::UnboundedReceiver<Heard>,
+    _tasks: JoinSet<()>,
+}
+
+/// A physical NIC of the host.
+#[derive(Debug)]
+pub struct Uplink {
+    /// Its name.
+    pub nic: NicName,
+    /// Its raw side.
+    pub port: EthernetPort,
+}
+
+/// Which of a machine's links are up.
+pub type Links = watch::Receiver<BTreeMap<NicName, bool>>;
+
+/// What became of one copy of a frame.
+#[derive(Clone, Copy, Debug)]
+enum Sent {
+    Done,
+    /// The receiver is there and has no room at the moment.
+    Later,
+    /// The receiver is not there.
+    Lost,
+}
+
+/// What the tasks of the switch share.
+#[derive(Debug)]
+struct Shared {
+    guests: UnixDatagram,
+    uplinks: Vec<Uplink>,
+    /// The NIC in use, as a place in `uplinks`.
+    active: AtomicUsize,
+    /// Held for one frame.
+    panel: Mutex<Panel>,
+    clock: Stopwatch,
+    heard: mpsc::UnboundedSender<Heard>,
+    /// Frames wait for a guest.
+    backlog: Notify,
 }
 
 impl Network {
+    /// Starts the switch of a host, in the place of one whose agent was killed. The uplinks are in
+    /// order of preference.
+    ///
+    /// # Errors
+    /// The switch's socket cannot be made.
+    pub fn start(layout: &Layout, uplinks: Vec<Uplink>, links: Links) -> io::Result<Self> {
+        let path = layout.switch_socket();
+        fs_err::create_dir_all(layout.run())?;
+        match fs_err::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let (orders, taken) = mpsc::unbounded_channel();
+        let (told, heard) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            guests: UnixDatagram::bind(&path)?,
+            uplinks,
+            active: AtomicUsize::new(NONE),
+            panel: Mutex::new(Panel::new(layout.clone())),
+            clock: Stopwatch::start(),
+            heard: told,
+            backlog: Notify::new(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&shared).carry_from_guests());
+        for place in 0..shared.uplinks.len() {
+            tasks.spawn(Arc::clone(&shared).carry_from_uplink(place));
+        }
+        tasks.spawn(Arc::clone(&shared).hand_over_later());
+        tasks.spawn(shared.attend(taken, links));
+        Ok(Self { orders, heard, _tasks: tasks })
+    }
+
     /// Says what is plugged in.
     pub fn order(&self, order: Order) {
-        // A switch that has ended takes no orders, and the host goes on without network.
+        // The switch lives as long as this, so that it takes every order.
         let _ = self.orders.send(order);
     }
 
@@ -59,3 +174,139 @@ impl Network {
         }
     }
 }
+
+impl Shared {
+    /// Carries out orders, and chooses the NIC in use.
+    async fn attend(self: Arc<Self>, mut orders: mpsc::UnboundedReceiver<Order>, mut links: Links) {
+        self.choose(&links.borrow_and_update());
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => self.carry_out(order),
+                    None => return,
+                },
+                changed = links.changed() => match changed {
+                    Ok(()) => self.choose(&links.borrow_and_update()),
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    fn carry_out(&self, order: Order) {
+        let mut panel = self.panel();
+        match order {
+            Order::Plug { vm, nics } => {
+                let new = panel.plug(vm, &nics);
+                Panel::announce(new, |exit, pieces| self.send(exit, pieces));
+            }
+            Order::Unplug { vm } => panel.unplug(vm),
+        }
+    }
+
+    fn choose(&self, links: &BTreeMap<NicName, bool>) {
+        let is_up = |uplink: &Uplink| links.get(&uplink.nic).is_some_and(|is_up| *is_up);
+        let chosen = self.uplinks.iter().position(is_up);
+        let active = chosen.unwrap_or(NONE);
+        if self.active.swap(active, Ordering::Relaxed) == active {
+            return;
+        }
+        let mut panel = self.panel();
+        panel.set_uplink(chosen.is_some());
+        match chosen.and_then(|place| self.uplinks.get(place)) {
+            Some(uplink) => {
+                tracing::info!(nic = %uplink.nic, "guests' frames leave by this NIC");
+                Panel::announce(panel.cards(), |exit, pieces| self.send(exit, pieces));
+            }
+            None => tracing::warn!("no NIC works: guests reach only those on this host"),
+        }
+    }
+
+    async fn carry_from_guests(self: Arc<Self>) {
+        let mut frame = vec![0; FRAME_ROOM];
+        loop {
+            if let Err(error) = self.guests.readable().await {
+                tracing::error!(%error, "the guests' socket broke; they have no network");
+                return;
+            }
+            for _ in 0..FRAMES_PER_TURN {
+                // An error is "no more", or one of a guest that is gone.
+                let Ok((size, from)) = self.guests.try_recv_from(&mut frame) else { break };
+                let port = from.as_pathname().and_then(|path| self.panel().port_of(path));
+                if let Some(port) = port {
+                    self.carry(port, &frame[..size], true);
+                }
+            }
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    async fn carry_from_uplink(self: Arc<Self>, place: usize) {
+        let mut frame = vec![0; FRAME_ROOM];
+        let port = self.panel().uplink();
+        let Some(uplink) = self.uplinks.get(place) else { return };
+        loop {
+            let size = uplink.port.recv(&mut frame).await;
+            if self.active.load(Ordering::Relaxed) == place {
+                self.carry(port, &frame[..size], false);
+            }
+        }
+    }
+
+    fn carry(&self, port: PortId, frame: &[u8], is_guest: bool) {
+        let now_ms = self.clock.millis();
+        let mut panel = self.panel();
+        if is_guest && let Some(heard) = panel.listen(now_ms, port, frame) {
+            // Nobody listens while the agent ends.
+            let _ = self.heard.send(heard);
+        }
+        panel.carry(now_ms, port, frame, |exit, pieces| self.send(exit, pieces));
+        if panel.has_waiting() {
+            self.backlog.notify_one();
+        }
+    }
+
+    /// Hands frames over to guests that had no room.
+    async fn hand_over_later(self: Arc<Self>) {
+        loop {
+            self.backlog.notified().await;
+            loop {
+                tokio::time::sleep(FLUSH_PAUSE).await;
+                if !self.panel().flush(|exit, pieces| self.send(exit, pieces)) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn send(&self, exit: Exit<'_>, pieces: [&[u8]; 3]) -> Sent {
+        let pieces = pieces.map(IoSlice::new);
+        match exit {
+            Exit::Guest(socket) => send_to(&self.guests, socket, &pieces),
+            Exit::Uplink => {
+                let active = self.active.load(Ordering::Relaxed);
+                let uplink = self.uplinks.get(active);
+                let is_sent = uplink.is_some_and(|uplink| uplink.port.try_send(&pieces));
+                if is_sent { Sent::Done } else { Sent::Lost }
+            }
+        }
+    }
+
+    fn panel(&self) -> MutexGuard<'_, Panel> {
+        self.panel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends a frame that consists of these pieces to a guest.
+fn send_to(guests: &UnixDatagram, socket: &SocketAddrUnix, pieces: &[IoSlice<'_>]) -> Sent {
+    let mut control = SendAncillaryBuffer::default();
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    match rustix::net::sendmsg_addr(guests.as_fd(), socket, pieces, &mut control, flags) {
+        Ok(_) => Sent::Done,
+        Err(Errno::AGAIN | Errno::NOBUFS) => Sent::Later,
+        Err(_) => Sent::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests;
