@@ -122,8 +122,9 @@ impl Manager {
             // How it ended no longer matters: it ends either way.
             let _ = self.server.await;
         }
-        self.chores.shutdown().await;
+        // First the core: hosts are not lost because the manager hangs up.
         self.state.core.stop().await;
+        self.chores.shutdown().await;
         let statistics = Arc::clone(&self.state.statistics);
         let finish = move || statistics.finish(clock::now());
         if let Ok(Err(fault)) = tokio::task::spawn_blocking(finish).await {

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use racknest_cluster::record::event::EventKind;
 use racknest_cluster::record::host::HostConnection;
 use racknest_cluster::wire::CONTROL_PORT;
 use racknest_types::id::HostId;
@@ -203,7 +204,14 @@ async fn hosts_can_be_added_before_they_are_switched_on() {
     let serving = serve_as_host(rig.machine("esx02").await, "esx02").await;
     eventually("the host is connected", || connection(&manager, host) == HostConnection::Connected)
         .await;
+    manager.stop().await;
     serving.abort();
+
+    let manager = Manager::start(rig.config()).await.unwrap();
+    let lost = manager.state.core.read(|inventory| {
+        inventory.events().filter(|event| event.kind == EventKind::HostConnectionLost).count()
+    });
+    assert_eq!(lost, 0, "a manager that stops does not lose its hosts");
     manager.stop().await;
 }
 
