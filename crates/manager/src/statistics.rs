@@ -244,11 +244,16 @@ impl Statistics {
     ) {
         let is_near = report.at.since(now).max(now.since(report.at)) <= CLOCK_OFF_MAX;
         let at = if is_near { report.at } else { now };
-        let mut live = self.live();
-        live.add(self.grid, Subject::Host(report.host), at, &host_values(report));
-        for sample in report.vms {
+        // Before the lock is taken: `granted` may take one of its own.
+        let vm_values = |sample: &VmSample| {
             let vm = VmId::from_raw(sample.vm);
-            live.add(self.grid, Subject::Vm(vm), at, &vm_values(sample, granted(vm)));
+            (Subject::Vm(vm), vm_values(sample, granted(vm)))
+        };
+        let vms: Vec<(Subject, Values)> = report.vms.iter().map(vm_values).collect();
+        let host = (Subject::Host(report.host), host_values(report));
+        let mut live = self.live();
+        for (subject, values) in [host].into_iter().chain(vms) {
+            live.add(self.grid, subject, at, &values);
         }
     }
 

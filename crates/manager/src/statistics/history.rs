@@ -240,9 +240,11 @@ fn keep(
                 chunk.rows[place] = merge(rows);
             })?;
         }
+        let earliest = rows.keys().map(|(_, window)| Level::Day.begin(*window)).min();
         for level in Level::ALL {
             if let Some(below) = level.below() {
-                roll(&mut chunks, &mut rolled, level, below, now)?;
+                let rolling = Rolling { level, below, now, earliest: earliest.unwrap_or(now) };
+                roll(&mut chunks, &mut rolled, rolling)?;
             }
         }
         // Only after everything was made of them that is due, however long nobody was here.
@@ -279,26 +281,34 @@ fn change(
     Ok(())
 }
 
+/// A level whose rows are due.
+#[derive(Clone, Copy)]
+struct Rolling {
+    level: Level,
+    below: Level,
+    now: Timestamp,
+    /// Where the history begins, if it begins with this transaction.
+    earliest: Timestamp,
+}
+
 /// Makes the rows of every window of a level that is over and was not made yet.
 fn roll(
     chunks: &mut Chunks<'_>,
     rolled: &mut Table<'_, u8, u64>,
-    level: Level,
-    below: Level,
-    now: Timestamp,
+    rolling: Rolling,
 ) -> Result<(), redb::Error> {
+    let Rolling { level, below, now, earliest } = rolling;
     let Some(over) = level.window(now).checked_sub(1) else { return Ok(()) };
     let factor = below.windows_in(level);
     let before = rolled.get(level_key(level))?.map(|window| window.value());
     let first = match before {
-        Some(before) if before <= over => {
-            // Not only what this level keeps: the levels above it are made from these.
-            (before + 1).max(level.window(now - Level::Year.kept()))
-        }
+        Some(before) if before <= over => before + 1,
         // The clock was set back: those windows will be over a second time, and are made again.
         Some(_) => over + 1,
-        None => over,
+        None => level.window(earliest),
     };
+    // Not only what this level keeps: the levels above it are made from these.
+    let first = first.max(level.window(now - Level::Year.kept()));
     for window in first..=over {
         for (kind, id, row) in made_from(chunks, below, window * factor, factor)? {
             let (chunk, place) = Chunk::place(window);

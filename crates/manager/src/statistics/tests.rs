@@ -57,10 +57,11 @@ impl Fixture {
     /// Reports every 20 seconds for some time, and keeps what is due.
     fn pass(&mut self, millis: u64, mhz: impl Fn(u64) -> u32) {
         let end = self.now + millis;
+        let every = if millis > DAY { HOUR } else { MINUTE };
         while self.now < end {
             self.report(mhz(self.now));
             self.now += 20 * SECOND;
-            if self.now.is_multiple_of(MINUTE) {
+            if self.now.is_multiple_of(every) {
                 self.statistics.keep(time(self.now)).unwrap();
             }
         }
