@@ -3,6 +3,8 @@
 //! One thread with one runtime: an agent waits most of the time, and a thousand of them do too. What
 //! blocks (flushing files, walking datastores) goes to the runtime's pool of threads.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,16 +14,20 @@ use futures::stream::{self, FuturesUnordered, TryStreamExt};
 use racknest_cluster::record::host::DriverKind;
 use racknest_cluster::wire::{CONTROL_PORT, STREAM_PORT};
 use racknest_underlay::{ConnectError, Listener, MachineName, NicName, Underlay};
+use rustix::fs::FlockOperation;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Doors, Parts, Stream};
-use crate::config::HostConfig;
+use crate::config::{HostConfig, QemuOptions};
+use crate::layout::Layout;
 use crate::mounts::Mounts;
+use crate::net::{Network, Uplink};
 use crate::own_usage::OwnUsage;
 use crate::registry::Registry;
 use crate::vm::Driver;
+use crate::vm::qemu::{Footprint, QemuConfig, QemuDriver};
 use crate::vm::simulated::Simulated;
 
 /// How many hosts of one process are connected at a time.
@@ -111,9 +117,10 @@ fn stop_at_signal(stop: CancellationToken) -> Result<()> {
 type Host = tokio::task::JoinHandle<()>;
 
 async fn start_host(config: HostConfig, usage: OwnUsage, stop: CancellationToken) -> Result<Host> {
+    // The name first: a second agent of a host ends here, before it touches anything.
+    let underlay = connect(&config).await?;
     match config.driver {
         DriverKind::Simulated => {
-            let underlay = connect(&config).await?;
             let parts = Parts {
                 driver: Arc::new(Simulated::new(config.seed, config.claim)),
                 name: config.name,
@@ -124,25 +131,85 @@ async fn start_host(config: HostConfig, usage: OwnUsage, stop: CancellationToken
                 network: None,
                 usage,
             };
-            open(parts, &underlay, stop).await
+            open(parts, underlay, None, stop).await
         }
-        DriverKind::Qemu => bail!("this build has no QEMU driver"),
+        DriverKind::Qemu => {
+            let layout = Layout::new(&config.state, &config.run);
+            let lock = take_directories(&layout)?;
+            let mounts = Mounts::load(&layout.mounts());
+            let driver = QemuDriver::start(qemu_config(&config, &layout, &mounts)).await?;
+            let (registry, records) =
+                Registry::open(&layout).context("cannot open the registry of the host's VMs")?;
+            let parts = Parts {
+                driver: Arc::new(driver),
+                registry,
+                records,
+                mounts,
+                network: Some(start_network(&config, &layout, &underlay).await?),
+                name: config.name,
+                claim: config.claim,
+                usage,
+            };
+            open(parts, underlay, Some(lock), stop).await
+        }
+    }
+}
+
+fn qemu_config(config: &HostConfig, layout: &Layout, mounts: &Mounts) -> QemuConfig {
+    let defaults = QemuConfig::new(layout.clone(), mounts.clone(), config.claim.core_mhz);
+    let QemuOptions { merge_pages, randomize_addresses, verdict_file } = config.qemu.clone();
+    QemuConfig {
+        verdict_file: verdict_file.unwrap_or(defaults.verdict_file),
+        footprint: Footprint { merge_pages, randomize_addresses },
+        ..defaults
+    }
+}
+
+async fn start_network(
+    config: &HostConfig,
+    layout: &Layout,
+    underlay: &Underlay,
+) -> Result<Network> {
+    let mut uplinks = Vec::new();
+    for nic in &config.nics {
+        let nic: NicName = nic.parse()?;
+        uplinks.push(Uplink { port: underlay.ethernet(&nic).await?, nic });
+    }
+    Network::start(layout, uplinks, underlay.links()).context("cannot start the virtual switch")
+}
+
+/// Makes the host's directories, and makes sure that no other agent works in them: on the underlay a
+/// restarted box would forget for a moment who was there.
+fn take_directories(layout: &Layout) -> Result<fs_err::File> {
+    for directory in [layout.state(), layout.run()] {
+        fs_err::create_dir_all(directory)?;
+        // Consoles and disks of guests are for their owner alone.
+        fs_err::set_permissions(directory, Permissions::from_mode(0o700))?;
+    }
+    let lock = fs_err::File::create(layout.state().join("agent.lock"))?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => bail!(
+            "another agent works in {}; stop it first, or give this host a directory of its own",
+            layout.state().display()
+        ),
+        Err(error) => Err(error).context("cannot lock the host's directory"),
     }
 }
 
 /// Opens the doors of a host and lets its agent run.
 async fn open<D: Driver>(
     parts: Parts<D>,
-    underlay: &Underlay,
+    underlay: Underlay,
+    lock: Option<fs_err::File>,
     stop: CancellationToken,
 ) -> Result<Host> {
     let control = callers(underlay.listen(CONTROL_PORT).await?);
     let streams = callers(underlay.listen(STREAM_PORT).await?);
-    let underlay = underlay.clone();
     Ok(tokio::spawn(async move {
         Agent::new(parts).run(Doors { control, streams }, stop).await;
-        // The machine stays plugged in as long as its agent lives.
-        drop(underlay);
+        // The machine stays plugged in, and its directories taken, as long as its agent lives.
+        drop((underlay, lock));
     }))
 }
 
@@ -165,7 +232,7 @@ fn callers(mut listener: Listener) -> mpsc::Receiver<Stream> {
     callers
 }
 
-/// Plugs the host in. A second agent of the same host ends here: the name is taken.
+/// Plugs the host in, waiting for a box that is starting.
 async fn connect(config: &HostConfig) -> Result<Underlay> {
     let name: MachineName = config.name.parse()?;
     let nics = config.nics.iter().map(|nic| nic.parse()).collect::<Result<Vec<NicName>, _>>()?;
