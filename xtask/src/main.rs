@@ -3,6 +3,7 @@
 //! One file for each command; each is a line of [`COMMANDS`]. The crate uses nothing of racknest, so
 //! that it builds in seconds and can check a tree that does not compile.
 
+mod bench;
 mod check;
 mod generate;
 mod shell;
@@ -17,6 +18,7 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command { name: "bench", about: bench::ABOUT, run: bench::run },
     Command { name: "check", about: check::ABOUT, run: check::run },
     Command { name: "gen", about: generate::ABOUT, run: generate::run },
 ];
