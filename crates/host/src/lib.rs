@@ -21,4 +21,5 @@ pub mod vm;
 pub mod whole_file;
 
 pub use config::{HostConfig, QemuOptions};
+pub use racknest_cluster::record::host::{Claim, DriverKind};
 pub use run::{run, run_many};

@@ -1,0 +1,241 @@
+//! What a list of each kind shows, and what each kind is.
+
+use crate::print::Column;
+
+/// The columns of a list that an operation answers, by the operation's id.
+pub(crate) fn of(id: &str) -> &'static [Column] {
+    TABLE.iter().find(|(known, _)| *known == id).map_or(NAMED, |(_, columns)| columns)
+}
+
+/// What a kind is, in a few words.
+pub(crate) fn about(kind: &str) -> &'static str {
+    KINDS.iter().find(|(known, _)| *known == kind).map_or("", |(_, about)| about)
+}
+
+const NAMED: &[Column] = &[("NAME", "name"), ("ID", "id")];
+
+const SESSIONS: &[Column] = &[
+    ("ID", "id"),
+    ("USER", "user"),
+    ("NAME", "name"),
+    ("FROM", "address"),
+    ("LAST USED", "last_used:time"),
+    ("EXPIRES", "expires:time"),
+    ("THIS ONE", "is_current"),
+];
+
+const TABLE: &[(&str, &[Column])] = &[
+    (
+        "vm_list",
+        &[
+            ("NAME", "name"),
+            ("POWER", "power_state"),
+            ("HOST", "host"),
+            ("VCPUS", "vcpus"),
+            ("MEMORY", "memory_mib:mib"),
+            ("DISK", "provisioned_bytes:bytes"),
+            ("USED", "usage.disk_used_bytes:bytes"),
+            ("ADDRESS", "guest_address"),
+            ("TEMPLATE", "is_template"),
+            ("ID", "id"),
+        ],
+    ),
+    (
+        "vm_snapshot_list",
+        &[
+            ("NAME", "name"),
+            ("AFTER", "parent"),
+            ("TAKEN", "created:time"),
+            ("MEMORY", "has_memory"),
+            ("CURRENT", "is_current"),
+            ("ID", "id"),
+        ],
+    ),
+    (
+        "host_list",
+        &[
+            ("NAME", "name"),
+            ("CONNECTION", "connection"),
+            ("MAINTENANCE", "maintenance"),
+            ("CLUSTER", "cluster"),
+            ("RACK", "rack"),
+            ("CORES", "cores"),
+            ("MHZ", "core_mhz"),
+            ("MEMORY", "memory_mib:mib"),
+            ("VMS", "vm_count"),
+            ("ON", "vms_powered_on"),
+            ("GUEST CODE", "accelerator"),
+        ],
+    ),
+    (
+        "link_list",
+        &[
+            ("HOST", "host"),
+            ("NIC", "nic"),
+            ("PLUGGED IN", "is_up"),
+            ("RECEIVED", "rx_bytes:bytes"),
+            ("SENT", "tx_bytes:bytes"),
+        ],
+    ),
+    (
+        "cluster_list",
+        &[
+            ("NAME", "name"),
+            ("DATACENTER", "datacenter"),
+            ("HOSTS", "host_count"),
+            ("CONNECTED", "hosts_connected"),
+            ("VMS", "vm_count"),
+            ("ON", "vms_powered_on"),
+            ("MHZ", "cpu_mhz"),
+            ("MEMORY", "memory_mib:mib"),
+            ("MEMORY USED", "memory_used_mib:mib"),
+        ],
+    ),
+    (
+        "pool_list",
+        &[
+            ("NAME", "name"),
+            ("CLUSTER", "cluster"),
+            ("IN", "parent"),
+            ("CPU RESERVED", "cpu_mhz.reservation"),
+            ("CPU LIMIT", "cpu_mhz.limit"),
+            ("MEMORY RESERVED", "memory_mib.reservation:mib"),
+            ("MEMORY LIMIT", "memory_mib.limit:mib"),
+            ("VMS", "vm_count"),
+            ("ID", "id"),
+        ],
+    ),
+    (
+        "datastore_list",
+        &[
+            ("NAME", "name"),
+            ("CAPACITY", "space.capacity_bytes:bytes"),
+            ("FREE", "space.free_bytes:bytes"),
+            ("USED", "space.used_bytes:bytes"),
+            ("PROVISIONED", "provisioned_bytes:bytes"),
+            ("VMS", "vm_count"),
+            ("HOSTS", "hosts:count"),
+            ("DIRECTORY", "directory"),
+        ],
+    ),
+    (
+        "datastore_browse",
+        &[
+            ("PATH", "path"),
+            ("SIZE", "size_bytes:bytes"),
+            ("USED", "used_bytes:bytes"),
+            ("DIRECTORY", "is_directory"),
+            ("MODIFIED", "modified:time"),
+        ],
+    ),
+    ("network_list", &[("NAME", "name"), ("VLAN", "vlan"), ("VMS", "vm_count"), ("ID", "id")]),
+    ("folder_list", &[("PATH", "path"), ("HOLDS", "holds"), ("ID", "id")]),
+    ("user_list", &[("NAME", "name"), ("ENABLED", "enabled"), ("ID", "id")]),
+    (
+        "role_list",
+        &[("NAME", "name"), ("BUILT IN", "is_built_in"), ("PRIVILEGES", "privileges:count")],
+    ),
+    ("privilege_list", &[("NAME", "name"), ("OPERATIONS", "operations")]),
+    (
+        "permission_list",
+        &[
+            ("ID", "id"),
+            ("ON", "entity"),
+            ("USER", "user"),
+            ("ROLE", "role"),
+            ("BELOW TOO", "propagate"),
+        ],
+    ),
+    ("session_list", SESSIONS),
+    ("token_list", SESSIONS),
+    (
+        "task_list",
+        &[
+            ("ID", "id"),
+            ("OPERATION", "operation"),
+            ("TARGET", "target"),
+            ("STATE", "state"),
+            ("DONE", "percent:percent"),
+            ("USER", "user"),
+            ("BEGAN", "created:time"),
+            ("WHY NOT", "error.message"),
+        ],
+    ),
+    (
+        "event_list",
+        &[
+            ("AT", "at:time"),
+            ("KIND", "kind"),
+            ("ON", "entity"),
+            ("USER", "user"),
+            ("MESSAGE", "message"),
+        ],
+    ),
+    (
+        "alarm_list",
+        &[
+            ("NAME", "name"),
+            ("WATCHES", "trigger"),
+            ("YELLOW", "yellow_permille:permille"),
+            ("RED", "red_permille:permille"),
+            ("ENABLED", "enabled"),
+            ("RAISED", "raised_count"),
+            ("ID", "id"),
+        ],
+    ),
+    (
+        "alarm_states",
+        &[
+            ("ALARM", "alarm"),
+            ("ON", "entity"),
+            ("STATUS", "status"),
+            ("SINCE", "since:time"),
+            ("SEEN BY", "acknowledged_by"),
+        ],
+    ),
+    (
+        "stats_counters",
+        &[("NAME", "name"), ("UNIT", "unit"), ("ROLLUP", "rollup"), ("COUNTS", "description")],
+    ),
+    ("stats_latest", &[("OF", "entity"), ("AT", "at:time"), ("VALUES", "values:pairs")]),
+];
+
+const KINDS: &[(&str, &str)] = &[
+    ("alarm", "What is watched, and where it is raised"),
+    ("box", "What answers, whether it is well, what it holds"),
+    ("change", "The feed of changes"),
+    ("cluster", "Clusters of hosts"),
+    ("datacenter", "Datacenters"),
+    ("datastore", "Datastores and the files on them"),
+    ("event", "What happened, when, to what"),
+    ("folder", "Folders of the inventory"),
+    ("host", "Hosts: the machines that run VMs"),
+    ("link", "Cables between hosts and the physical switch"),
+    ("network", "Networks: port groups of VMs"),
+    ("permission", "Who has which role on what"),
+    ("pool", "Resource pools"),
+    ("privilege", "What roles are made of"),
+    ("role", "Roles: sets of privileges"),
+    ("session", "Log in and out"),
+    ("stats", "What VMs, hosts and clusters use"),
+    ("task", "Work that takes time"),
+    ("token", "Access for programs"),
+    ("user", "User accounts"),
+    ("vm", "VMs and templates"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::verb;
+
+    #[test]
+    fn every_kind_says_what_it_is_and_every_row_is_of_an_operation() {
+        for verb in verb::all() {
+            assert!(!about(&verb.kind()).is_empty(), "{}", verb.kind());
+        }
+        for (id, _) in TABLE {
+            assert!(verb::all().any(|verb| verb.row.id == *id), "{id} is no operation");
+        }
+    }
+}

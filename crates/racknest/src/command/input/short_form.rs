@@ -1,0 +1,159 @@
+//! Objects written in one word: a disk is its size, a network adapter its network.
+
+use anyhow::{Context as _, bail};
+use serde_json::{Map, Value, json};
+
+use super::size;
+
+/// The objects that have a short form: name, what its value is called, how it is written.
+const FORMS: &[(&str, &str, &str)] = &[
+    ("NewDisk", "SIZE", "its size, as in 8GiB"),
+    ("NewNic", "NETWORK", "its network"),
+    ("NicPatch", "KEY,...", "its key and what changes, as in 1,network=web,connected=yes"),
+    ("Boot", "BOOT", "bios, or KERNEL,INITRAMFS[,ARGUMENTS] as paths on a datastore"),
+    (
+        "Workload",
+        "LOAD",
+        "constant:20, daily:LOW:HIGH or bursts:IDLE:BURST:DUTY in per mille of the CPU, then if \
+         wanted ,active=PERMILLE ,iops=N ,kbps=N",
+    ),
+];
+
+/// Whether objects of this name have a short form.
+pub(super) fn is_known(name: &str) -> bool {
+    FORMS.iter().any(|form| form.0 == name)
+}
+
+/// What its value is called in a usage line.
+pub(super) fn value_name(name: &str) -> &'static str {
+    FORMS.iter().find(|form| form.0 == name).map_or("VALUE", |form| form.1)
+}
+
+/// How it is written.
+pub(super) fn help(name: &str) -> &'static str {
+    FORMS.iter().find(|form| form.0 == name).map_or("", |form| form.2)
+}
+
+/// The object that this text means.
+pub(super) fn parse(name: &str, text: &str) -> anyhow::Result<Value> {
+    let parsed = match name {
+        "NewDisk" => size(text, 1).map(|bytes| json!({ "capacity_bytes": bytes })),
+        "NewNic" => Ok(json!({ "network": text })),
+        "NicPatch" => {
+            let (key, rest) = split(text);
+            number(key).and_then(|key| nic(json!({ "key": key }), rest))
+        }
+        "Boot" => boot(text),
+        _ => workload(text),
+    };
+    parsed.with_context(|| format!("'{text}' is not {}", help(name)))
+}
+
+fn split(text: &str) -> (&str, &str) {
+    text.split_once(',').unwrap_or((text, ""))
+}
+
+fn number(text: &str) -> anyhow::Result<Value> {
+    text.parse::<u32>().map(Value::from).with_context(|| format!("'{text}' is no number"))
+}
+
+/// `network=web,connected=no` added to what is known of a network adapter.
+fn nic(mut nic: Value, rest: &str) -> anyhow::Result<Value> {
+    for part in rest.split(',').filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            Some(("network", value)) => nic["network"] = json!(value),
+            Some(("connected", "yes")) => nic["is_connected"] = json!(true),
+            Some(("connected", "no")) => nic["is_connected"] = json!(false),
+            Some(_) | None => bail!("'{part}' is not known"),
+        }
+    }
+    Ok(nic)
+}
+
+fn boot(text: &str) -> anyhow::Result<Value> {
+    if text == "bios" {
+        return Ok(json!({ "kind": "bios" }));
+    }
+    let mut parts = text.splitn(3, ',');
+    let (kernel, initramfs) = (parts.next().unwrap_or_default(), parts.next());
+    let initramfs = initramfs.context("a kernel needs an initial file system")?;
+    let arguments = parts.next().unwrap_or_default();
+    Ok(json!({
+        "kind": "kernel", "kernel": kernel, "initramfs": initramfs, "arguments": arguments,
+    }))
+}
+
+fn workload(text: &str) -> anyhow::Result<Value> {
+    let (pattern, rest) = split(text);
+    let mut words = pattern.split(':');
+    let (kind, fields): (&str, &[&str]) = match words.next() {
+        Some("constant") => ("constant", &["permille"]),
+        Some("daily") => ("daily", &["low_permille", "high_permille"]),
+        Some("bursts") => ("bursts", &["idle_permille", "burst_permille", "duty_permille"]),
+        Some(_) | None => bail!("the pattern is not known"),
+    };
+    let mut pattern = Map::from_iter([("kind".to_owned(), json!(kind))]);
+    for field in fields {
+        let word = words.next().with_context(|| format!("{kind} has {} numbers", fields.len()))?;
+        pattern.insert((*field).to_owned(), number(word)?);
+    }
+    let mut load = json!({
+        "pattern": pattern, "active_memory_permille": 100, "disk_iops": 50, "network_kbps": 1000,
+    });
+    for part in rest.split(',').filter(|part| !part.is_empty()) {
+        let (key, value) =
+            part.split_once('=').with_context(|| format!("'{part}' has no value"))?;
+        let field = match key {
+            "active" => "active_memory_permille",
+            "iops" => "disk_iops",
+            "kbps" => "network_kbps",
+            _ => bail!("'{key}' is not known"),
+        };
+        load[field] = number(value)?;
+    }
+    Ok(load)
+}
+
+#[cfg(test)]
+mod tests {
+    use racknest_api::v1::vm_config::{Boot, NewDisk, NewNic, NicPatch, Workload};
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn parsed<T: DeserializeOwned>(name: &str, text: &str) -> T {
+        serde_json::from_value(parse(name, text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_short_form_is_what_the_interface_takes() {
+        assert_eq!(parsed::<NewDisk>("NewDisk", "8GiB").capacity_bytes, 8 << 30);
+        assert_eq!(parsed::<NewNic>("NewNic", "VM Network").network, "VM Network");
+        let nic = parsed::<NicPatch>("NicPatch", "1,network=web,connected=yes");
+        assert_eq!(
+            (nic.key, nic.network.as_deref(), nic.is_connected),
+            (1, Some("web"), Some(true))
+        );
+        assert_eq!(parsed::<Boot>("Boot", "bios"), Boot::Bios);
+        assert!(
+            matches!(parsed("Boot", "[ds] k,[ds] i,a=1,2"), Boot::Kernel { arguments, .. } if arguments == "a=1,2")
+        );
+        assert_eq!(parsed::<Workload>("Workload", "bursts:10:900:50,iops=7").disk_iops, 7);
+        assert_eq!(parsed::<Workload>("Workload", "daily:20:600").disk_iops, 50);
+    }
+
+    #[test]
+    fn what_is_no_short_form_is_told_how_it_is_written() {
+        for (name, text) in [
+            ("NewDisk", "big"),
+            ("NicPatch", "1,speed=10"),
+            ("NicPatch", "web"),
+            ("Boot", "linux"),
+            ("Workload", "constant"),
+            ("Workload", "constant:20,iops"),
+        ] {
+            let error = format!("{:#}", parse(name, text).unwrap_err());
+            assert!(error.contains(text) && error.contains(help(name)), "{error}");
+        }
+    }
+}

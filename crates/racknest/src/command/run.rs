@@ -1,0 +1,199 @@
+//! Carrying out a verb that is one operation: ask for it, wait for its task, show its answer.
+
+use anyhow::bail;
+use clap::ArgMatches;
+use racknest_api::operation::{AnswerForm, Method};
+use racknest_api::v1::task::Task;
+use serde_json::Value;
+
+use super::select::{Target, is_pattern, targets};
+use super::verb::Verb;
+use super::{Setting, columns, input, path_argument, task};
+use crate::client::Client;
+use crate::print::{self, Format};
+
+/// Carries out a verb.
+pub(crate) fn run(verb: &Verb, matches: &ArgMatches, setting: &Setting) -> anyhow::Result<()> {
+    let inputs = input::inputs(&verb.row);
+    let (query, body) = input::read(&inputs, matches)?;
+    let client = setting.client()?;
+    if verb.is_list() {
+        return list(verb, matches, setting, &client, &query);
+    }
+    if verb.row.method == Method::Patch && body == Value::Object(serde_json::Map::new()) {
+        bail!("nothing to change was named: see `racknest {} --help`", verb.name());
+    }
+    if verb.takes_many(&inputs) {
+        let targets = several(verb, matches, &client)?;
+        return for_each(verb, setting, &client, &targets, &query, &body);
+    }
+    let names = path_names(verb, matches);
+    let answer = client.ask(&verb.row, &names, &query, &body)?;
+    show(verb, setting, &client, vec![(subject(&names, &body), answer)])
+}
+
+fn list(
+    verb: &Verb,
+    matches: &ArgMatches,
+    setting: &Setting,
+    client: &Client,
+    query: &Value,
+) -> anyhow::Result<()> {
+    let limit = matches.get_one::<usize>("limit").copied();
+    let items = client.list(&verb.row, &path_names(verb, matches), query, limit)?;
+    print::list(setting.format, columns::of(verb.row.id), &items);
+    Ok(())
+}
+
+fn path_names<'a>(verb: &Verb, matches: &'a ArgMatches) -> Vec<&'a str> {
+    verb.row.parameters().map(|name| super::path_value(matches, name)).collect()
+}
+
+/// The objects that are named; before several are deleted by a pattern, the user is asked.
+fn several(verb: &Verb, matches: &ArgMatches, client: &Client) -> anyhow::Result<Vec<Target>> {
+    let kind = verb.row.parameters().next().unwrap_or_default();
+    let words: Vec<String> =
+        matches.get_many(&path_argument(kind)).into_iter().flatten().cloned().collect();
+    let targets = targets(client, kind, &words)?;
+    let is_pattern = words.iter().any(|word| is_pattern(word));
+    if verb.is_deletion() && is_pattern && !matches.get_flag("yes") {
+        let question = format!("{} {}s?", verb.name(), targets.len());
+        if !print::is_conversation() {
+            bail!("{} {}s: say --yes if that is meant", verb.name(), targets.len());
+        }
+        if !print::confirm(&question) {
+            bail!("nothing was done");
+        }
+    }
+    Ok(targets)
+}
+
+/// Asks for each target, then waits for all of them together, so that they are done at once.
+fn for_each(
+    verb: &Verb,
+    setting: &Setting,
+    client: &Client,
+    targets: &[Target],
+    query: &Value,
+    body: &Value,
+) -> anyhow::Result<()> {
+    let (mut answers, mut refused) = (vec![], vec![]);
+    for target in targets {
+        match client.ask(&verb.row, &[&target.id], query, body) {
+            Ok(answer) => answers.push((target.name.clone(), answer)),
+            Err(error @ crate::client::CallError::Fault(_)) => {
+                refused.push((target.name.clone(), error.to_string()));
+            }
+            // There is no use in asking for the others.
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let shown = if answers.is_empty() { Ok(()) } else { show(verb, setting, client, answers) };
+    task::finish(refused)?;
+    shown
+}
+
+/// What a message about one request is about.
+fn subject(names: &[&str], body: &Value) -> String {
+    let name = names.first().copied().or_else(|| body["name"].as_str());
+    name.unwrap_or_default().to_owned()
+}
+
+fn show(
+    verb: &Verb,
+    setting: &Setting,
+    client: &Client,
+    answers: Vec<(String, Value)>,
+) -> anyhow::Result<()> {
+    match verb.row.answer {
+        AnswerForm::Accepted => show_tasks(verb, setting, client, answers),
+        AnswerForm::Empty => {
+            let label = label(verb, &answers);
+            if setting.format == Format::Table {
+                print::note(format!("{label}: done"));
+            }
+            Ok(())
+        }
+        AnswerForm::Json | AnswerForm::Created if verb.row.method == Method::Get => {
+            show_objects(setting.format, &answers);
+            Ok(())
+        }
+        AnswerForm::Json if answers.iter().any(|(_, answer)| answer["task"].is_object()) => {
+            // Part of it is done at once, and a task does the rest.
+            let tasks = answers.into_iter().map(|(name, mut answer)| (name, answer["task"].take()));
+            show_tasks(verb, setting, client, tasks.filter(|(_, task)| task.is_object()).collect())
+        }
+        AnswerForm::Json | AnswerForm::Created if setting.format != Format::Table => {
+            show_objects(setting.format, &answers);
+            Ok(())
+        }
+        AnswerForm::Created if answers.iter().any(|(_, answer)| answer["token"].is_string()) => {
+            // It is shown this once and never again.
+            answers.iter().for_each(|(_, answer)| print::line(super::field(answer, "token")));
+            Ok(())
+        }
+        AnswerForm::Json
+        | AnswerForm::Created
+        | AnswerForm::Png
+        | AnswerForm::Text
+        | AnswerForm::Octets
+        | AnswerForm::Events
+        | AnswerForm::Socket => {
+            print::note(format!("{}: done", label(verb, &answers)));
+            Ok(())
+        }
+    }
+}
+
+fn show_objects(format: Format, answers: &[(String, Value)]) {
+    match answers {
+        [(_, answer)] => print::object(format, answer),
+        _ if format == Format::Json => {
+            let all = answers.iter().map(|(_, answer)| answer.clone()).collect();
+            print::json(&Value::Array(all));
+        }
+        _ => {
+            for (place, (_, answer)) in answers.iter().enumerate() {
+                if place > 0 && format == Format::Table {
+                    print::line("");
+                }
+                print::object(format, answer);
+            }
+        }
+    }
+}
+
+fn show_tasks(
+    verb: &Verb,
+    setting: &Setting,
+    client: &Client,
+    answers: Vec<(String, Value)>,
+) -> anyhow::Result<()> {
+    let label = label(verb, &answers);
+    let answers = answers.into_iter().map(|(_, answer)| answer);
+    if !setting.waits {
+        let answers: Vec<Value> = answers.collect();
+        match setting.format {
+            Format::Table | Format::Name => {
+                answers.iter().for_each(|task| print::line(super::field(task, "id")));
+            }
+            Format::Json => print::json(&Value::Array(answers)),
+        }
+        return Ok(());
+    }
+    let tasks = answers.map(serde_json::from_value).collect::<Result<Vec<Task>, _>>()?;
+    let ended = task::wait_for_all(client, &label, tasks)?;
+    if setting.format == Format::Json {
+        let ended = ended.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+        print::json(&Value::Array(ended));
+    }
+    Ok(())
+}
+
+/// `vm power-on vm01`; of several the number stands in the outcome.
+fn label(verb: &Verb, answers: &[(String, Value)]) -> String {
+    match answers {
+        [(name, _)] if !name.is_empty() => format!("{} {name}", verb.name()),
+        _ => verb.name(),
+    }
+}

@@ -1,0 +1,252 @@
+//! A verb: an operation as a command, with its words, arguments and examples.
+
+use clap::{Arg, ArgAction, Command};
+use racknest_api::operation::OperationRow;
+
+use super::{console, event, file, input, path_argument, row, session, stats};
+
+/// An operation as a command.
+#[derive(Clone, Debug)]
+pub(crate) struct Verb {
+    /// The operation, or the one that most of the work is done by.
+    pub(crate) row: OperationRow,
+    /// The words of the command: `vm`, `power-on`.
+    pub(crate) words: Vec<String>,
+}
+
+/// Other words for a verb, by the operation's id.
+const ALIASES: &[(&str, &[&str])] = &[
+    ("datastore_browse", &["ls"]),
+    ("datastore_remove", &["rm"]),
+    ("stats_query", &["show"]),
+    ("vm_mark_template", &["template"]),
+];
+
+/// Second words that have verbs below them, and what those do.
+const LEVELS: &[(&str, &str)] = &[
+    ("maintenance", "Enter and exit maintenance mode"),
+    ("snapshot", "List, create, revert to, rename and delete snapshots"),
+];
+
+/// Examples for the verbs whose own would not say enough, by the operation's id.
+const EXAMPLES: &[(&str, &[&str])] = &[
+    (
+        "vm_list",
+        &[
+            "racknest vm list",
+            "racknest vm list 'web*' --power-state powered_on",
+            "racknest vm list -o name",
+        ],
+    ),
+    (
+        "vm_create",
+        &["racknest vm create web01 --memory 1GiB --disk 8GiB --nic 'VM Network' --power-on"],
+    ),
+    (
+        "vm_clone",
+        &[
+            "racknest vm clone template1 web01 --power-on",
+            "racknest vm clone template1 'web##' --count 20 --batch 5 --power-on",
+        ],
+    ),
+    ("vm_power_on", &["racknest vm power-on vm01", "racknest vm power-on 'vm*' db01"]),
+    ("vm_delete", &["racknest vm delete vm01", "racknest vm delete 'test*' --yes"]),
+    (
+        "vm_edit",
+        &[
+            "racknest vm edit vm01 --memory 1GiB --vcpus 2",
+            "racknest vm edit vm01 --add-disk 4GiB --add-nic 'VM Network'",
+            "racknest vm edit 'web*' --boot '[datastore1] guest/vmlinuz,[datastore1] guest/initramfs'",
+        ],
+    ),
+    ("vm_move", &["racknest vm move vm01 --host esx02"]),
+    ("vm_console", &["racknest vm console vm01", "racknest vm console vm01 --port 5901"]),
+    ("vm_serial", &["racknest vm serial vm01      (leave with Ctrl-])"]),
+    ("vm_snapshot_create", &["racknest vm snapshot create vm01 before-upgrade --memory"]),
+    ("pool_create", &["racknest pool create gold --parent lab --memory-reservation 4096"]),
+    ("pool_edit", &["racknest pool edit gold --memory-shares 8000"]),
+    ("role_create", &["racknest role create operator --privilege VirtualMachine.Interact.PowerOn"]),
+    ("permission_create", &["racknest permission create / alice operator"]),
+    ("datastore_upload", &["racknest datastore upload datastore1 debian.iso iso/debian.iso"]),
+    ("datastore_download", &["racknest datastore download datastore1 iso/debian.iso"]),
+    ("link_cut", &["racknest link cut esx03 vmnic0"]),
+    ("host_add", &["racknest host add esx09 --cluster lab --rack rack2"]),
+    (
+        "stats_query",
+        &["racknest stats show host/esx01", "racknest stats show vm/vm01 --interval day"],
+    ),
+    ("event_list", &["racknest event list --kind VmPoweredOn"]),
+    ("task_wait", &["racknest task wait task-42"]),
+];
+
+/// What a placeholder stands for in an example.
+const SAMPLES: &[(&str, &str)] = &[
+    ("vm", "vm01"),
+    ("host", "esx01"),
+    ("cluster", "lab"),
+    ("datastore", "datastore1"),
+    ("network", "'VM Network'"),
+    ("nic", "vmnic0"),
+    ("pool", "gold"),
+    ("parent", "lab"),
+    ("folder", "web"),
+    ("datacenter", "datacenter1"),
+    ("snapshot", "before-upgrade"),
+    ("user", "alice"),
+    ("role", "operator"),
+    ("task", "task-42"),
+    ("session", "session-7"),
+    ("token", "session-7"),
+    ("permission", "permission-3"),
+    ("alarm", "alarm-1"),
+    ("entity", "host-3"),
+    ("directory", "/srv/datastore2"),
+    ("home", "'[datastore1] web01'"),
+    ("path", "iso"),
+];
+
+/// Every verb, in the order of the table.
+pub(crate) fn all() -> impl Iterator<Item = Verb> {
+    let own = racknest_api::operations().map(|row| Verb { row: *row, words: words(row.id) });
+    // A verb that is made of another's requests has an id of its own.
+    let composed = [("event_follow", "change_watch"), ("task_wait", "task_show")];
+    let composed = composed.into_iter().map(|(id, of)| Verb {
+        row: OperationRow { id, summary: composed_summary(id), ..*row(of) },
+        words: words(id),
+    });
+    own.chain(composed)
+}
+
+fn composed_summary(id: &str) -> &'static str {
+    match id {
+        "event_follow" => "Prints events as they happen.",
+        _ => "Waits until a task ends, and ends as it does.",
+    }
+}
+
+/// `vm_power_on` is `vm power-on`, `vm_snapshot_create` is `vm snapshot create`.
+fn words(id: &str) -> Vec<String> {
+    let (kind, verb) = id.split_once('_').unwrap_or((id, ""));
+    match verb.split_once('_') {
+        Some((level, verb)) if LEVELS.iter().any(|(known, _)| *known == level) => {
+            vec![kind.to_owned(), level.to_owned(), dashed(verb)]
+        }
+        Some(_) | None => vec![kind.to_owned(), dashed(verb)],
+    }
+}
+
+fn dashed(words: &str) -> String {
+    words.replace('_', "-")
+}
+
+impl Verb {
+    /// The kind of object, which is the first word.
+    pub(crate) fn kind(&self) -> String {
+        self.words[0].clone()
+    }
+
+    /// How it is called in messages: `vm power-on`.
+    pub(crate) fn name(&self) -> String {
+        self.words.join(" ")
+    }
+
+    /// Puts it below the command of its kind.
+    pub(crate) fn add_to(&self, kind: Command) -> Command {
+        let [_, levels @ .., last] = self.words.as_slice() else { return kind };
+        let command = self.command(last);
+        let Some(level) = levels.first() else { return kind.subcommand(command) };
+        if kind.get_subcommands().any(|known| known.get_name() == level) {
+            return kind.mut_subcommand(level, |group| group.subcommand(command));
+        }
+        let about = LEVELS.iter().find(|(known, _)| known == level).map_or("", |level| level.1);
+        let group = Command::new(level.clone()).about(about);
+        let group = group.subcommand_required(true).arg_required_else_help(true);
+        kind.subcommand(group.subcommand(command))
+    }
+
+    fn command(&self, word: &str) -> Command {
+        let about = self.row.summary.trim_end_matches('.').to_owned();
+        let command = Command::new(word.to_owned()).about(about);
+        let aliases = ALIASES.iter().filter(|(id, _)| *id == self.row.id);
+        let command =
+            command.visible_aliases(aliases.flat_map(|(_, aliases)| aliases.iter().copied()));
+        let inputs = input::inputs(&self.row);
+        let takes_many = self.takes_many(&inputs);
+        let parameters: Vec<&str> = self.row.parameters().collect();
+        let command = command.args(parameters.iter().map(|name| {
+            let argument = Arg::new(path_argument(name)).required(true);
+            let argument = argument.value_name(name.to_uppercase());
+            if takes_many {
+                argument.num_args(1..).help("Names or ids; '*' stands for any letters")
+            } else {
+                argument.help("Its name or id")
+            }
+        }));
+        let command = command.args(inputs.iter().map(input::Input::argument));
+        let command = match self.row.id {
+            _ if self.is_list() => list_arguments(command),
+            "session_login" => session::login_arguments(command),
+            "vm_console" => console::screen_arguments(command),
+            "vm_screenshot" => file::screenshot_arguments(command),
+            "datastore_upload" => file::upload_arguments(command),
+            "datastore_download" => file::download_arguments(command),
+            "stats_query" => stats::arguments(command),
+            "event_follow" => event::follow_arguments(command),
+            _ if takes_many && self.is_deletion() => command.arg(
+                Arg::new("yes")
+                    .short('y')
+                    .long("yes")
+                    .action(ArgAction::SetTrue)
+                    .help("Do not ask before several are deleted"),
+            ),
+            _ => command,
+        };
+        command.after_help(format!("Examples:\n  {}", self.examples(&inputs).join("\n  ")))
+    }
+
+    /// Whether several objects can be named at once.
+    pub(crate) fn takes_many(&self, inputs: &[input::Input]) -> bool {
+        self.row.parameters().count() == 1
+            && !self.is_list()
+            && !inputs.iter().any(input::Input::is_by_place)
+            && super::select::can_list(self.row.parameters().next().unwrap_or_default())
+            && self.row.answer.media_type().is_none_or(|media| media == "application/json")
+            && self.row.answer != racknest_api::operation::AnswerForm::Socket
+    }
+
+    /// Whether it deletes what it names.
+    pub(crate) fn is_deletion(&self) -> bool {
+        self.row.method == racknest_api::operation::Method::Delete
+    }
+
+    /// Whether it answers a list.
+    pub(crate) fn is_list(&self) -> bool {
+        let last = self.words.last().map(String::as_str);
+        matches!(last, Some("list" | "browse" | "states" | "counters" | "latest"))
+    }
+
+    fn examples(&self, inputs: &[input::Input]) -> Vec<String> {
+        if let Some((_, examples)) = EXAMPLES.iter().find(|(id, _)| *id == self.row.id) {
+            return examples.iter().map(|example| (*example).to_owned()).collect();
+        }
+        let mut words = vec!["racknest".to_owned(), self.name()];
+        words.extend(self.row.parameters().map(|name| sample(name, &self.words[0])));
+        let by_place = inputs.iter().filter(|input| input.is_required_by_place());
+        words.extend(by_place.map(|input| sample(&input.name, &self.words[0])));
+        vec![words.join(" ")]
+    }
+}
+
+/// What stands for a name in an example; a new object has the name its kind usually has.
+fn sample(name: &str, kind: &str) -> String {
+    let key = if name == "name" { kind } else { name };
+    SAMPLES
+        .iter()
+        .find(|(known, _)| *known == key)
+        .map_or_else(|| name.to_uppercase(), |(_, sample)| (*sample).to_owned())
+}
+
+fn list_arguments(command: Command) -> Command {
+    let limit = Arg::new("limit").long("limit").value_name("NUMBER");
+    command.arg(limit.value_parser(clap::value_parser!(usize)).help("List at most so many"))
+}

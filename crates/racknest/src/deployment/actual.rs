@@ -1,0 +1,98 @@
+//! Reading over REST how a box is.
+
+use anyhow::Context as _;
+use racknest_api::operation::{Nothing, Operation};
+use racknest_api::page::{LIMIT_MAX, Page};
+use racknest_api::v1::cluster::ClusterList;
+use racknest_api::v1::datacenter::DatacenterList;
+use racknest_api::v1::datastore::{DatastoreFilter, DatastoreList};
+use racknest_api::v1::host::{Host, HostFilter, HostList};
+use racknest_api::v1::network::{NetworkFilter, NetworkList};
+use racknest_api::v1::vm::{PowerState, Vm, VmFilter, VmList};
+use racknest_api::v1::vm_config::Boot;
+use racknest_types::bytes::Bytes;
+
+use super::config::BootName;
+use super::plan::{Actual, ActualHost, ActualVm};
+use crate::client::Client;
+
+/// Reads how a box is.
+pub(crate) fn read(client: &Client) -> anyhow::Result<Actual> {
+    let datacenters = client.get::<DatacenterList>(&[])?.items;
+    let clusters = client.get::<ClusterList>(&[])?.items;
+    let hosts = hosts(client)?;
+    let datastores = client.call::<DatastoreList>(&[], &DatastoreFilter::default(), &Nothing {})?;
+    let networks = client.call::<NetworkList>(&[], &NetworkFilter::default(), &Nothing {})?;
+    let mut vms = vec![];
+    pages(client, |page: Page<Vm>| vms.extend(page.items.iter().map(vm)))?;
+    Ok(Actual {
+        datacenters: datacenters.into_iter().map(|datacenter| datacenter.name).collect(),
+        clusters: clusters.into_iter().map(|cluster| cluster.name).collect(),
+        hosts: hosts.into_iter().map(host).collect(),
+        datastores: datastores.items.into_iter().map(|datastore| datastore.name).collect(),
+        networks: networks.items.into_iter().map(|network| (network.name, network.vlan)).collect(),
+        vms: vms.into_iter().collect(),
+    })
+}
+
+/// All hosts.
+pub(crate) fn hosts(client: &Client) -> anyhow::Result<Vec<Host>> {
+    let mut filter = HostFilter { limit: Some(LIMIT_MAX), ..HostFilter::default() };
+    let mut hosts = vec![];
+    loop {
+        let page = client.call::<HostList>(&[], &filter, &Nothing {})?;
+        hosts.extend(page.items);
+        match page.next {
+            Some(next) => filter.after = Some(next),
+            None => return Ok(hosts),
+        }
+    }
+}
+
+/// All VMs and templates, a page at a time: a hundred thousand at once are a gigabyte of JSON.
+fn pages(
+    client: &Client,
+    mut on_page: impl FnMut(<VmList as Operation>::Answer),
+) -> anyhow::Result<()> {
+    let mut filter = VmFilter { limit: Some(LIMIT_MAX), ..VmFilter::default() };
+    loop {
+        let mut page = client.call::<VmList>(&[], &filter, &Nothing {})?;
+        let next = page.next.take();
+        on_page(page);
+        match next {
+            Some(next) => filter.after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn host(host: Host) -> (String, ActualHost) {
+    let actual = ActualHost {
+        cluster: host.cluster.name,
+        memory: Bytes::from_mib(host.memory_mib),
+        cores: host.cores,
+        core_mhz: host.core_mhz,
+        rack: host.rack,
+    };
+    (host.name, actual)
+}
+
+fn vm(vm: &Vm) -> (String, ActualVm) {
+    let actual = ActualVm {
+        is_template: vm.is_template,
+        is_off: vm.power_state == PowerState::PoweredOff && !vm.is_template,
+        boot: match vm.boot {
+            Boot::Bios => BootName::Bios,
+            Boot::Kernel { .. } => BootName::Live,
+        },
+        vcpus: vm.vcpus,
+        memory: Bytes::from_mib(vm.memory_mib),
+        disk: Bytes::new(vm.disks.first().map_or(0, |disk| disk.capacity_bytes)),
+    };
+    (vm.name.clone(), actual)
+}
+
+/// How many VMs are on, and how many there are, templates not counted.
+pub(crate) fn summary(client: &Client) -> anyhow::Result<racknest_api::v1::about::Summary> {
+    client.get::<racknest_api::v1::about::BoxSummary>(&[]).context("the box does not say how it is")
+}

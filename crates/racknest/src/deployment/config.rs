@@ -1,0 +1,254 @@
+//! What stands in a deployment file (`racknest.toml`), key by key.
+//!
+//! Every key has a default, so that a file says only what is special about its box; an empty file
+//! is the lab. A key that is not known is refused: a typing error would otherwise build another box
+//! than the one that was meant. What the keys mean together is checked in [`super`].
+
+use std::num::NonZeroU32;
+
+use racknest_types::bytes::Bytes;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A deployment file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct File {
+    /// The name of the box.
+    pub(crate) name: String,
+    /// What runs the VMs.
+    pub(crate) driver: DriverName,
+    /// The datacenter that everything is in.
+    pub(crate) datacenter: String,
+    /// The cluster of the hosts.
+    pub(crate) cluster: String,
+    /// What QEMU is asked to do to save memory.
+    pub(crate) options: Options,
+    /// Groups of hosts.
+    pub(crate) hosts: Vec<HostGroup>,
+    /// Datastores, each mounted on every host.
+    pub(crate) datastores: Vec<DatastoreEntry>,
+    /// Port groups.
+    pub(crate) networks: Vec<NetworkEntry>,
+    /// Templates.
+    pub(crate) templates: Vec<TemplateEntry>,
+    /// Groups of VMs.
+    pub(crate) vms: Vec<VmGroup>,
+}
+
+/// What runs the VMs of a box.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DriverName {
+    /// QEMU processes.
+    #[default]
+    Qemu,
+    /// Seeded fake guests.
+    Simulated,
+}
+
+/// What QEMU is asked to do to save memory. What each saves and risks stands in the README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Options {
+    /// Let the kernel keep equal pages of VMs once (KSM).
+    pub(crate) page_merging: bool,
+    /// Load QEMU at random addresses. Off makes more pages equal, and attacks on QEMU easier.
+    pub(crate) address_randomisation: bool,
+}
+
+/// Hosts that are alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HostGroup {
+    /// The first one's name; the others count on from the digits it ends with.
+    pub(crate) name: String,
+    /// How many.
+    pub(crate) count: NonZeroU32,
+    /// The memory each claims to have.
+    pub(crate) memory: Size,
+    /// The cores each claims to have.
+    pub(crate) cores: NonZeroU32,
+    /// The speed of each core, in MHz.
+    pub(crate) core_mhz: NonZeroU32,
+    /// The rack they stand in.
+    pub(crate) rack: String,
+    /// How many network cards each has.
+    pub(crate) nics: NonZeroU32,
+}
+
+/// A datastore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DatastoreEntry {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its directory; without it, one in the box's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) directory: Option<String>,
+}
+
+/// A port group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NetworkEntry {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its VLAN; 0 is untagged.
+    #[serde(default)]
+    pub(crate) vlan: u16,
+}
+
+/// A template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TemplateEntry {
+    /// Its name.
+    pub(crate) name: String,
+    /// Virtual CPUs.
+    pub(crate) vcpus: u16,
+    /// Memory.
+    pub(crate) memory: Size,
+    /// The size of its disk, which is thin.
+    pub(crate) disk: Size,
+    /// What it boots.
+    pub(crate) boot: BootName,
+    /// The datastore it is on; without it, the file's first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) datastore: Option<String>,
+    /// The network its adapter is on; without it, the file's first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<String>,
+}
+
+/// What a template boots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BootName {
+    /// The firmware, which stops where no disk boots.
+    #[default]
+    Bios,
+    /// The small Linux guest that racknest builds.
+    Live,
+}
+
+/// VMs that are made from one template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct VmGroup {
+    /// The first one's name; the others count on from the digits it ends with.
+    pub(crate) name: String,
+    /// How many.
+    pub(crate) count: u32,
+    /// The template; without it, the file's first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) template: Option<String>,
+    /// How many are made and started at once.
+    pub(crate) batch: NonZeroU32,
+    /// Whether they are powered on.
+    pub(crate) power_on: bool,
+    /// How many of them, from the first, boot the live guest.
+    pub(crate) alive: u32,
+}
+
+/// A size, written `"8 GiB"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) Bytes);
+
+impl Size {
+    const fn gib(gib: u64) -> Self {
+        Self(Bytes::from_gib(gib))
+    }
+}
+
+impl Serialize for Size {
+    /// In the largest unit that says it exactly.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes = self.0.get();
+        let exact = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)]
+            .into_iter()
+            .find(|&(_, shift)| bytes > 0 && bytes.trailing_zeros() >= shift);
+        match exact {
+            Some((unit, shift)) => {
+                serializer.collect_str(&format_args!("{} {unit}", bytes >> shift))
+            }
+            None => serializer.collect_str(&format_args!("{bytes} B")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// The lab of 2010: eight hosts that claim 64 GiB together, and sixty VMs, on one small machine.
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            name: "lab".to_owned(),
+            driver: DriverName::default(),
+            datacenter: "datacenter1".to_owned(),
+            cluster: "lab".to_owned(),
+            options: Options::default(),
+            hosts: vec![HostGroup::default()],
+            datastores: vec![DatastoreEntry { name: "datastore1".to_owned(), directory: None }],
+            networks: vec![NetworkEntry { name: "VM Network".to_owned(), vlan: 0 }],
+            templates: vec![TemplateEntry::default()],
+            vms: vec![VmGroup::default()],
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { page_merging: false, address_randomisation: true }
+    }
+}
+
+impl Default for HostGroup {
+    fn default() -> Self {
+        Self {
+            name: "esx01".to_owned(),
+            count: count(8),
+            memory: Size::gib(8),
+            cores: count(4),
+            core_mhz: count(2000),
+            rack: "rack1".to_owned(),
+            nics: count(2),
+        }
+    }
+}
+
+impl Default for TemplateEntry {
+    fn default() -> Self {
+        Self {
+            name: "template1".to_owned(),
+            vcpus: 1,
+            memory: Size(Bytes::from_mib(512)),
+            disk: Size::gib(8),
+            boot: BootName::default(),
+            datastore: None,
+            network: None,
+        }
+    }
+}
+
+impl Default for VmGroup {
+    fn default() -> Self {
+        Self {
+            name: "vm01".to_owned(),
+            count: 60,
+            template: None,
+            batch: count(10),
+            power_on: true,
+            alive: 0,
+        }
+    }
+}
+
+const fn count(count: u32) -> NonZeroU32 {
+    NonZeroU32::new(count).expect("the defaults are not zero")
+}
