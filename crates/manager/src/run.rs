@@ -56,7 +56,7 @@ pub fn run(config: ManagerConfig) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-        let mut manager = Manager::start(config).await?;
+        let mut manager = Running::start(config).await?;
         let ended = tokio::select! {
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
@@ -68,7 +68,7 @@ pub fn run(config: ManagerConfig) -> anyhow::Result<()> {
 }
 
 /// A manager that answers.
-pub(crate) struct Manager {
+pub(crate) struct Running {
     state: State,
     address_file: PathBuf,
     http: Handle<SocketAddr>,
@@ -76,7 +76,7 @@ pub(crate) struct Manager {
     chores: JoinSet<()>,
 }
 
-impl Manager {
+impl Running {
     /// Starts a manager; on return it answers requests.
     pub(crate) async fn start(config: ManagerConfig) -> anyhow::Result<Self> {
         let directory = config.directory.clone();

@@ -8,6 +8,9 @@ use crate::source::{Breach, Rust, Text, find_word};
 const EMPTY_WORDS: &[&str] =
     &["Manager", "Helper", "Util", "Utils", "Inner", "Impl", "Common", "Data", "Info"];
 
+/// Types that are named for the manager, which is a process and in the glossary.
+const NAMED_FOR_THE_MANAGER: &[&str] = &["ManagerConfig"];
+
 /// Marks of unfinished work; each needs the issue it waits for, as in `TODO(#7)`.
 const UNFINISHED: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
 
@@ -64,6 +67,9 @@ pub(crate) fn type_names(files: &[Rust]) -> Vec<Breach> {
                     continue;
                 }
                 let name = name_after(&file.code[at + keyword.len()..]);
+                if NAMED_FOR_THE_MANAGER.contains(&name) {
+                    continue;
+                }
                 if let Some(word) =
                     EMPTY_WORDS.iter().find(|word| camel_words(name).contains(*word))
                 {
@@ -195,7 +201,7 @@ mod tests {
         {
             assert_eq!(type_names(&at("a.rs", wrong)).len(), 1, "{wrong}");
         }
-        let fine = "struct Datastore; struct Database;\nimpl A for B {\n    type Data = u8;\n}";
+        let fine = "struct Datastore; struct Database; struct ManagerConfig;\nimpl A for B {\n    type Data = u8;\n}";
         assert_eq!(type_names(&at("a.rs", fine)), []);
     }
 

@@ -77,7 +77,7 @@ async fn get_as(rig: &Rig, path: &str, token: Option<&str>) -> (u16, String) {
     tokio::task::spawn_blocking(fetch).await.unwrap()
 }
 
-fn connection(manager: &Manager, host: HostId) -> HostConnection {
+fn connection(manager: &Running, host: HostId) -> HostConnection {
     manager.state.core.read(|inventory| inventory.host(host).unwrap().connection)
 }
 
@@ -99,7 +99,7 @@ async fn serve_as_host(underlay: Underlay, name: &'static str) -> JoinHandle<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_manager_says_where_it_is_and_keeps_its_secrets() {
     let rig = Rig::new().await;
-    let manager = Manager::start(rig.config()).await.unwrap();
+    let manager = Running::start(rig.config()).await.unwrap();
     let (status, page) = get(&rig, "/").await;
     assert_eq!(status, 200);
     assert!(page.contains("racknest 0."), "{page}");
@@ -123,13 +123,13 @@ async fn a_new_manager_says_where_it_is_and_keeps_its_secrets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_administrator_keeps_the_first_password_and_what_was_made_stays() {
     let rig = Rig::new().await;
-    let manager = Manager::start(rig.config()).await.unwrap();
+    let manager = Running::start(rig.config()).await.unwrap();
     let password = rig.file("password");
     make_lab(&manager.state.core).await;
     manager.stop().await;
 
     let config = ManagerConfig { initial_password: Some("another one".into()), ..rig.config() };
-    let manager = Manager::start(config).await.unwrap();
+    let manager = Running::start(config).await.unwrap();
     assert_eq!(rig.file("password"), password, "only the first start makes one");
     let State { core, sessions, .. } = &manager.state;
     let home = "127.0.0.1".parse().unwrap();
@@ -144,9 +144,9 @@ async fn the_administrator_keeps_the_first_password_and_what_was_made_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_and_a_second_manager_are_refused_in_one_line() {
     let rig = Rig::new().await;
-    let manager = Manager::start(rig.config()).await.unwrap();
+    let manager = Running::start(rig.config()).await.unwrap();
     let taken = rig.file("address").trim().parse().unwrap();
-    let refused = async |config| Manager::start(config).await.map(drop).unwrap_err().to_string();
+    let refused = async |config| Running::start(config).await.map(drop).unwrap_err().to_string();
 
     let error = refused(ManagerConfig { listen: taken, ..rig.config() }).await;
     assert!(error.contains("in use by another program"), "{error}");
@@ -162,17 +162,17 @@ async fn a_port_in_use_and_a_second_manager_are_refused_in_one_line() {
 async fn a_manager_without_a_box_says_how_to_start_one() {
     let rig = Rig::new().await;
     let config = ManagerConfig { underlay: rig.directory.path().join("none"), ..rig.config() };
-    let error = Manager::start(config).await.map(drop).unwrap_err().to_string();
+    let error = Running::start(config).await.map(drop).unwrap_err().to_string();
     assert!(error.contains("racknest up"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_is_lost_with_its_cable_and_found_with_it() {
     let rig = Rig::new().await;
-    let manager = Manager::start(rig.config()).await.unwrap();
+    let manager = Running::start(rig.config()).await.unwrap();
     let serving = serve_as_host(rig.machine("esx01").await, "esx01").await;
     let host = make_lab(&manager.state.core).await;
-    let is = |wanted| move |manager: &Manager| connection(manager, host) == wanted;
+    let is = |wanted| move |manager: &Running| connection(manager, host) == wanted;
     let (connected, lost) = (is(HostConnection::Connected), is(HostConnection::NotResponding));
 
     eventually("the host is connected", || connected(&manager)).await;
@@ -196,7 +196,7 @@ async fn a_host_is_lost_with_its_cable_and_found_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_can_be_added_before_they_are_switched_on() {
     let rig = Rig::new().await;
-    let manager = Manager::start(rig.config()).await.unwrap();
+    let manager = Running::start(rig.config()).await.unwrap();
     let core = &manager.state.core;
     make_lab(core).await;
     let host = core.run(|inventory, now| add_host(inventory, now, "esx02")).await.unwrap();
@@ -207,7 +207,7 @@ async fn hosts_can_be_added_before_they_are_switched_on() {
     manager.stop().await;
     serving.abort();
 
-    let manager = Manager::start(rig.config()).await.unwrap();
+    let manager = Running::start(rig.config()).await.unwrap();
     let lost = manager.state.core.read(|inventory| {
         inventory.events().filter(|event| event.kind == EventKind::HostConnectionLost).count()
     });
@@ -218,7 +218,7 @@ async fn hosts_can_be_added_before_they_are_switched_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn figures_are_for_those_who_log_in() {
     let rig = Rig::new().await;
-    let manager = Manager::start(rig.config()).await.unwrap();
+    let manager = Running::start(rig.config()).await.unwrap();
     make_lab(&manager.state.core).await;
     let (status, fault) = get(&rig, "/metrics").await;
     assert_eq!(status, 401);
