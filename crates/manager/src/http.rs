@@ -131,6 +131,7 @@ pub(crate) fn router(state: State) -> Router {
         .route("/", get(front_page))
         .route("/openapi.json", get(openapi))
         .route("/metrics", get(metrics::metrics))
+        .merge(crate::rest::router())
         .fallback(nothing_here)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(state)

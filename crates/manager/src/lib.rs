@@ -12,6 +12,7 @@ mod host_link;
 pub mod host_stream;
 pub mod http;
 pub mod measurement;
+pub mod rest;
 mod run;
 pub mod session;
 pub mod state;

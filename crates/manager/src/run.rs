@@ -150,8 +150,17 @@ async fn open(config: &ManagerConfig) -> anyhow::Result<State> {
     let underlay = Underlay::connect(&config.underlay, config.machine.parse()?, &nics).await?;
     let streams = HostStreams::new(underlay.clone());
     let cables = Control::at(&config.underlay);
-    let (guests, started) = (Arc::default(), clock::now());
-    Ok(State { core, sessions, statistics, guests, streams, underlay, cables, started })
+    Ok(State {
+        core,
+        sessions,
+        statistics,
+        guests: Arc::default(),
+        streams,
+        underlay,
+        cables,
+        console_tickets: Arc::default(),
+        started: clock::now(),
+    })
 }
 
 fn host_links(config: &ManagerConfig, state: &State) -> HostLinks {

@@ -8,6 +8,7 @@ use racknest_underlay::{Control, Underlay};
 use crate::core::Core;
 use crate::host_stream::HostStreams;
 use crate::measurement::GuestAddresses;
+use crate::rest::ticket::Tickets;
 use crate::session::Sessions;
 use crate::statistics::Statistics;
 
@@ -28,6 +29,8 @@ pub struct State {
     pub underlay: Underlay,
     /// The desk of the box: cables and power.
     pub cables: Control,
+    /// The tickets for consoles that were not used yet.
+    pub console_tickets: Arc<Tickets>,
     /// When this manager started.
     pub started: Timestamp,
 }

@@ -81,7 +81,7 @@ pub struct Stats {
     pub interval: StatsInterval,
     /// The same, in seconds.
     pub period_seconds: u32,
-    /// The time that each value ends at.
+    /// When the time that each value is about begins.
     pub times: Vec<Timestamp>,
     /// One for each counter.
     pub series: Vec<Series>,

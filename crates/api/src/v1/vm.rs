@@ -63,6 +63,9 @@ operations! {
     /// Moves a VM to another folder or pool at once, to another host by a task.
     VmMove = "vm_move": Post "/api/v1/vms/{vm}/move",
         access Privilege("VirtualMachine.Inventory.Move"), body Json(VmMoveSpec), answer Json(VmMoved);
+    /// Takes a VM into the inventory whose files are on a datastore, as its `vm.json` describes it.
+    VmRegister = "vm_register": Post "/api/v1/vm-registrations",
+        access Privilege("VirtualMachine.Inventory.Register"), body Json(VmRegistration), answer Accepted(Task);
     /// Takes a VM that is off out of the inventory; its files stay.
     VmUnregister = "vm_unregister": Post "/api/v1/vms/{vm}/unregister",
         access Privilege("VirtualMachine.Inventory.Unregister"), answer Accepted(Task);
@@ -394,4 +397,24 @@ pub struct VmMoved {
     /// The task that takes it to another host, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
+}
+
+/// A directory of a VM to take into the inventory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmRegistration {
+    /// Its directory: `[datastore1] web01`.
+    pub home: String,
+    /// Its name; that in its file if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The VM folder or datacenter it goes to: id, name or path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// The pool or cluster it draws from: id or name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// The host: id or name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }

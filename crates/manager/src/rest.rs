@@ -1,0 +1,77 @@
+//! The REST interface: a handler for each operation of the table in `racknest-api`.
+//!
+//! One file for each kind. A handler reads the request, makes one call into the core, and converts
+//! what comes back; every rule is in `racknest-cluster`. See decision 0006 for the table.
+//!
+//! **Invariant:** every operation of the table has a route, and its handler asks for its privilege
+//! (`rest/tests.rs` walks the table).
+
+mod about;
+mod alarm;
+mod call;
+mod change;
+mod cluster;
+mod console;
+mod convert;
+mod datacenter;
+mod datastore;
+mod datastore_file;
+mod event;
+mod folder;
+mod host;
+mod network;
+mod permission;
+mod pool;
+mod range;
+mod role;
+mod routes;
+mod session;
+mod snapshot;
+mod stats;
+mod task;
+#[cfg(test)]
+mod tests;
+pub mod ticket;
+mod usage;
+mod user;
+mod vm;
+mod vm_register;
+mod vm_spec;
+mod vm_view;
+
+use axum::Router;
+
+use self::routes::Routes;
+use crate::state::State;
+
+/// Everything below `/api/v1`.
+pub(crate) fn router() -> Router<State> {
+    routes().into_router()
+}
+
+fn routes() -> Routes {
+    let kinds = [
+        about::mount,
+        session::mount,
+        user::mount,
+        role::mount,
+        permission::mount,
+        datacenter::mount,
+        folder::mount,
+        cluster::mount,
+        pool::mount,
+        host::mount,
+        vm::mount,
+        snapshot::mount,
+        console::mount,
+        datastore::mount,
+        datastore_file::mount,
+        network::mount,
+        task::mount,
+        event::mount,
+        change::mount,
+        alarm::mount,
+        stats::mount,
+    ];
+    kinds.into_iter().fold(Routes::default(), |routes, mount: fn(Routes) -> Routes| mount(routes))
+}

@@ -1,0 +1,86 @@
+//! Events.
+
+use racknest_api::page::Page;
+use racknest_api::reference::Reference;
+use racknest_api::v1::event::{Event, EventList};
+use racknest_cluster::record::event::{EventKind, EventRecord};
+use racknest_types::fault::Fault;
+use racknest_types::id::EventId;
+
+use super::call::Call;
+use super::convert::{Cut, moment, time};
+use super::routes::Routes;
+
+pub(super) fn mount(routes: Routes) -> Routes {
+    routes.on::<EventList, _>(list)
+}
+
+fn show(event: &EventRecord) -> Event {
+    Event {
+        id: event.id,
+        at: time(event.at),
+        kind: kind(event.kind),
+        entity: Reference { id: event.entity.to_string(), name: event.entity_name.clone() },
+        user: event.user.clone(),
+        message: message(event),
+    }
+}
+
+/// The name that records and clients know it by.
+fn kind(kind: EventKind) -> String {
+    format!("{kind:?}")
+}
+
+/// The sentence for people: what, then the rest of it.
+fn message(event: &EventRecord) -> String {
+    let (kind, name) = (event.entity.kind(), &event.entity_name);
+    let what = match event.kind {
+        EventKind::Created => format!("{kind} '{name}' was made"),
+        EventKind::Removed => format!("{kind} '{name}' was removed"),
+        EventKind::Renamed => format!("{kind} '{name}' was renamed"),
+        EventKind::Reconfigured => format!("{kind} '{name}' was changed"),
+        EventKind::Moved => format!("{kind} '{name}' was moved"),
+        EventKind::VmPoweredOn => format!("VM '{name}' was powered on"),
+        EventKind::VmPoweredOff => format!("VM '{name}' is powered off"),
+        EventKind::VmSuspended => format!("VM '{name}' was suspended"),
+        EventKind::VmReset => format!("VM '{name}' was reset"),
+        EventKind::VmDied => format!("VM '{name}' died"),
+        EventKind::VmGuestShutdown => format!("the guest of VM '{name}' was asked to shut down"),
+        EventKind::SnapshotCreated => format!("a snapshot of VM '{name}' was taken"),
+        EventKind::SnapshotReverted => format!("VM '{name}' went back to a snapshot"),
+        EventKind::SnapshotRemoved => format!("a snapshot of VM '{name}' was deleted"),
+        EventKind::HostConnected => format!("host '{name}' answers"),
+        EventKind::HostConnectionLost => format!("host '{name}' no longer answers"),
+        EventKind::HostEnteredMaintenance => format!("host '{name}' is in maintenance"),
+        EventKind::HostExitedMaintenance => format!("host '{name}' takes VMs again"),
+        EventKind::HostFailed => format!("the power of host '{name}' was pulled"),
+        EventKind::HostRecovered => format!("host '{name}' got its power back"),
+        EventKind::LinkCut => format!("a cable of host '{name}' was pulled"),
+        EventKind::LinkRestored => format!("a cable of host '{name}' was plugged back in"),
+        EventKind::TaskFailed => format!("a task on {kind} '{name}' failed"),
+        EventKind::UserLoggedIn => format!("user '{name}' logged in"),
+        EventKind::LoginFailed => "a login failed".to_owned(),
+        EventKind::AlarmChanged => format!("an alarm on {kind} '{name}' changed"),
+        EventKind::Repaired => format!("{kind} '{name}' was repaired"),
+    };
+    if event.detail.is_empty() { what } else { format!("{what}: {}", event.detail) }
+}
+
+async fn list(call: Call<EventList>) -> Result<Page<Event>, Fault> {
+    let query = &call.query;
+    let cut = Cut::<EventId>::new(query.limit, query.after.as_deref())?;
+    let (from, to) = (query.from.map(moment), query.to.map(moment));
+    call.look(|view| {
+        let entity = query.entity.as_ref().map(|text| view.find_past(text)).transpose()?;
+        let sight = view.sight();
+        let events = view.inventory.events().rev().filter(|event| {
+            entity.is_none_or(|entity| event.entity == entity)
+                && query.kind.as_ref().is_none_or(|wanted| kind(event.kind) == *wanted)
+                && query.user.as_ref().is_none_or(|user| event.user == *user)
+                && from.is_none_or(|from| event.at >= from)
+                && to.is_none_or(|to| event.at < to)
+                && (event.user == view.user || sight.sees(event.entity))
+        });
+        Ok(cut.falling(events, |event| event.id, show))
+    })
+}
