@@ -250,3 +250,24 @@ async fn a_stopped_core_has_saved_everything_and_refuses_the_rest() {
     let hosts = saved.iter().filter(|record| matches!(record, Record::Host(_))).count();
     assert_eq!(hosts, 1);
 }
+
+#[tokio::test]
+async fn a_restart_does_not_draw_the_same_uuids_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut uuids = Vec::new();
+    let mut host = None;
+    for round in 0..2 {
+        let core = start(records(directory.path()).0);
+        let host = match host {
+            Some(host) => host,
+            None => *host.insert(make_lab(&core).await),
+        };
+        let (_, _inbox) = connect(&core, host, 1, Vec::new()).await;
+        let create = small_vm(&format!("vm{round}"));
+        let (vm, _) =
+            core.run(|inventory, now| inventory.vm_create(now, USER, create)).await.unwrap();
+        uuids.push(core.read(|inventory| inventory.vm(vm).unwrap().uuid));
+        core.stop().await;
+    }
+    assert_ne!(uuids[0], uuids[1]);
+}

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use racknest_cluster::inventory::{Action, Change, Inventory};
+use racknest_cluster::record::Record;
 use racknest_cluster::record::entity::EntityRef;
 use racknest_cluster::wire::ToHost;
 use racknest_types::fault::Fault;
@@ -49,9 +50,16 @@ struct Batch {
 /// The inventory in these records; a new one, saved, if there are none.
 pub(super) fn load(records: &mut Records, seed: u64) -> Result<Inventory, Fault> {
     let loaded = records.load()?;
-    if !loaded.is_empty() {
-        return Inventory::load(loaded, seed)
+    let meta = loaded
+        .iter()
+        .find_map(|record| if let Record::Meta(meta) = record { Some(*meta) } else { None });
+    if let Some(meta) = meta {
+        // The same seed must not draw the same UUIDs again after each restart.
+        return Inventory::load(loaded, seed.wrapping_add(meta.next_id))
             .map_err(|error| Fault::system(format!("the store is damaged: {error}")));
+    }
+    if !loaded.is_empty() {
+        return Err(Fault::system("the store is damaged: it holds records without a beginning"));
     }
     let mut inventory = Inventory::new(seed);
     let changes = inventory.take_changes();
