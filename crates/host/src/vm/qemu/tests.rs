@@ -3,6 +3,7 @@
 
 mod disks;
 mod life;
+mod live;
 mod snapshots;
 
 use std::path::{Path, PathBuf};
