@@ -358,27 +358,25 @@ fn wait_for_manager(ground: &Ground, mut child: Option<Child>) -> anyhow::Result
         if let Some(status) = child.as_mut().and_then(|child| child.try_wait().transpose()) {
             bail!("the box ended at its start ({}): {}", status?, log("box"));
         }
-        if let Some(client) = answering(ground)? {
-            return Ok(client);
-        }
+        let why = match answering(ground) {
+            Ok(client) => return Ok(client),
+            Err(why) => why,
+        };
         if clock.has_passed(ANSWER_MAX) {
-            bail!("the manager does not answer: {}", log("vcenter"));
+            bail!("the manager does not answer ({why:#}): {}", log("vcenter"));
         }
         pause(LOOK);
     }
 }
 
-fn answering(ground: &Ground) -> anyhow::Result<Option<Client>> {
-    let read = |path: PathBuf| fs_err::read_to_string(path).ok();
-    let address = read(ground.home.manager().join("address"));
-    let (Some(address), Some(certificate)) = (address, read(ground.home.certificate())) else {
-        return Ok(None);
-    };
+fn answering(ground: &Ground) -> anyhow::Result<Client> {
+    let address = fs_err::read_to_string(ground.home.manager().join("address"))?;
+    let certificate = fs_err::read_to_string(ground.home.certificate())?;
     let address: SocketAddr = address.trim().parse().context("the manager's address file")?;
     let profile = crate::login::profile(&ground.home, address, certificate);
     let client = Client::new(&ground.wanted.name, &profile)?;
-    // Until it answers there is nothing to say about it.
-    Ok(client.get::<BoxAbout>(&[]).is_ok().then_some(client))
+    client.get::<BoxAbout>(&[])?;
+    Ok(client)
 }
 
 fn last_lines(log: &Path) -> String {
