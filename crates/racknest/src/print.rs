@@ -97,6 +97,8 @@ pub(crate) fn object(format: Format, item: &Value) {
         Format::Table => {
             let mut lines = vec![];
             flatten(item, "", &mut lines);
+            // Which one it is, before what it is like.
+            lines.sort_by_key(|(key, _)| (key != "name", key != "id"));
             let width = lines.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
             for (key, value) in lines {
                 line(format!("{key:<width$}  {value}").trim_end());
@@ -201,6 +203,11 @@ fn flatten(value: &Value, way: &str, lines: &mut Vec<(String, String)>) {
         Value::Object(fields) if is_mention(value) => {
             lines.push((way.to_owned(), fields.get("name").map(shown).unwrap_or_default()));
         }
+        Value::Object(fields) if way == "allowed_actions" => {
+            let allowed = fields.iter().filter(|(_, action)| action["allowed"] == true);
+            let allowed = allowed.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+            lines.push((way.to_owned(), allowed));
+        }
         Value::Object(fields) => {
             for (key, field) in fields {
                 flatten(field, &deeper(key), lines);
@@ -212,6 +219,12 @@ fn flatten(value: &Value, way: &str, lines: &mut Vec<(String, String)>) {
             }
         }
         Value::Null => {}
+        Value::Number(_) if way.ends_with("_bytes") => {
+            lines.push((way.trim_end_matches("_bytes").to_owned(), formed(value, "bytes")));
+        }
+        Value::Number(_) if way.ends_with("_mib") => {
+            lines.push((way.trim_end_matches("_mib").to_owned(), formed(value, "mib")));
+        }
         Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
             lines.push((way.to_owned(), shown(value)));
         }

@@ -39,33 +39,31 @@ pub(crate) fn status(setting: &Setting) -> anyhow::Result<()> {
         }
         None => None,
     };
-    match local {
-        Some((home, file)) => show(&home, &file, &client, setting.format, None),
-        None => show_remote(&client, setting.format),
-    }
+    let is_well = match local {
+        Some((home, file)) => show(&home, &file, &client, setting.format, None)?,
+        None => show_remote(&client, setting.format)?,
+    };
+    if is_well { Ok(()) } else { bail!("rack '{name}' is not well") }
 }
 
-/// Shows a box of this machine.
+/// Shows a box of this machine, and answers whether it is well.
 pub(crate) fn show(
     home: &BoxHome,
     file: &BoxFile,
     client: &Client,
     format: Format,
     took: Option<Duration>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let seen = Seen::look(home, file, client)?;
     match format {
         Format::Json => print::json(&seen.json(took)),
         Format::Name => print::line(&file.name),
         Format::Table => seen.table(took),
     }
-    if seen.problems.is_empty() {
-        return Ok(());
-    }
     if format == Format::Table {
         seen.problems.iter().for_each(|problem| print::note(format!("wrong: {problem}")));
     }
-    bail!("{} things are wrong with box '{}'", seen.problems.len(), file.name)
+    Ok(seen.problems.is_empty())
 }
 
 /// What there is to see of a box.
@@ -139,6 +137,9 @@ impl<'a> Seen<'a> {
             _ => format!("{count} {} {pss}", role.name()),
         });
         let parts = parts.collect::<Vec<_>>().join(", ");
+        if parts.is_empty() {
+            return "nothing runs".to_owned();
+        }
         let used = format!("{} really used ({parts})", self.memory_used());
         match &self.manager {
             Some((summary, _, _)) => format!(
@@ -248,7 +249,7 @@ fn vms_text(summary: &Summary, driver: DriverName) -> String {
 }
 
 /// Shows a rack of another machine: what its manager says.
-fn show_remote(client: &Client, format: Format) -> anyhow::Result<()> {
+fn show_remote(client: &Client, format: Format) -> anyhow::Result<bool> {
     let mut problems = vec![];
     let Some((summary, health, hosts)) = ask_manager(client, &mut problems) else {
         bail!("{}", problems.join("; "));
@@ -279,5 +280,5 @@ fn show_remote(client: &Client, format: Format) -> anyhow::Result<()> {
         ]),
     }
     problems.iter().for_each(|problem| print::note(format!("wrong: {problem}")));
-    if problems.is_empty() { Ok(()) } else { bail!("rack '{}' is not well", client.name) }
+    Ok(problems.is_empty())
 }

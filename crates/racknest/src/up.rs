@@ -144,9 +144,10 @@ pub(crate) fn up(args: &UpArgs, setting: &Setting) -> anyhow::Result<()> {
     if !ground.is_deployed {
         deploy(&ground, &client)?;
     }
+    // An alarm is no reason to say that the box is not up.
     status::show(&ground.home, &file, &client, setting.format, Some(clock.elapsed()))?;
     if restarted > 0 {
-        print::note(format!("{restarted} VMs run again as they did before"));
+        print::note(format!("{restarted} VMs run as they did before"));
     }
     Ok(())
 }

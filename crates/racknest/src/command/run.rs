@@ -40,9 +40,17 @@ fn list(
     query: &Value,
 ) -> anyhow::Result<()> {
     let limit = matches.get_one::<usize>("limit").copied();
-    let items = client.list(&verb.row, &path_names(verb, matches), query, limit)?;
+    let mut items = client.list(&verb.row, &path_names(verb, matches), query, limit)?;
+    if is_by_name(verb.row.id) {
+        items.sort_by(|one, other| super::field(one, "name").cmp(super::field(other, "name")));
+    }
     print::list(setting.format, columns::of(verb.row.id), &items);
     Ok(())
+}
+
+/// Whether a list is for finding something in it; the others tell what came after what.
+fn is_by_name(id: &str) -> bool {
+    !matches!(id, "task_list" | "event_list" | "vm_snapshot_list" | "session_list" | "token_list")
 }
 
 fn path_names<'a>(verb: &Verb, matches: &'a ArgMatches) -> Vec<&'a str> {
@@ -57,11 +65,11 @@ fn several(verb: &Verb, matches: &ArgMatches, client: &Client) -> anyhow::Result
     let targets = targets(client, kind, &words)?;
     let is_pattern = words.iter().any(|word| is_pattern(word));
     if verb.is_deletion() && is_pattern && !matches.get_flag("yes") {
-        let question = format!("{} {}s?", verb.name(), targets.len());
+        let what = format!("{} of {} that fit", verb.name(), targets.len());
         if !print::is_conversation() {
-            bail!("{} {}s: say --yes if that is meant", verb.name(), targets.len());
+            bail!("{what}: say --yes if that is meant");
         }
-        if !print::confirm(&question) {
+        if !print::confirm(&format!("{what}?")) {
             bail!("nothing was done");
         }
     }

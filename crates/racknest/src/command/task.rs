@@ -15,6 +15,9 @@ const TICK_SECONDS: u32 = 1;
 /// How long one request waits when only the end matters.
 const WAIT_SECONDS: u32 = 30;
 
+/// Reasons that are shown, of many that are mostly one.
+const REASONS_MAX: usize = 10;
+
 /// Waits for one task and ends as it does.
 pub(crate) fn wait(matches: &ArgMatches, setting: &Setting) -> anyhow::Result<()> {
     let client = setting.client()?;
@@ -113,7 +116,7 @@ pub(crate) fn finish(reasons: Vec<(String, String)>) -> anyhow::Result<()> {
         [] => Ok(()),
         [(name, why)] => Err(anyhow!(named(name, why))),
         [(_, first), ..] => {
-            for (name, why) in &reasons {
+            for (name, why) in reasons.iter().take(REASONS_MAX) {
                 print::error(&anyhow!(named(name, why)));
             }
             bail!("{} were not done; the first because {first}", reasons.len())

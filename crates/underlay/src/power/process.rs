@@ -73,7 +73,15 @@ impl Process {
         let Ok(text) = fs::read_to_string(path) else { return Ok(None) };
         let Some(pid) = text.split(' ').next().and_then(parse_pid) else { return Ok(None) };
         let process = Self::open(pid)?;
+        let process = process.filter(|process| !process.is_zombie());
         Ok(process.filter(|process| process.identity().is_ok_and(|identity| identity == text)))
+    }
+
+    /// Whether it has ended, and its parent has not asked how yet: the first process of a container
+    /// may never ask.
+    fn is_zombie(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
     }
 
     /// The process of this id, if it runs with this command line.
