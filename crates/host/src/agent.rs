@@ -57,7 +57,7 @@ pub type Stream = Box<dyn Duplex>;
 const QEMU_JOBS_MAX: usize = 16;
 
 /// Messages of the manager that are taken in at once.
-const MESSAGES_PER_TURN: usize = 64;
+const MESSAGES_PER_TURN: usize = 16;
 
 /// Where callers come in.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use super::Stream;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Requests that wait for the agent; more wait in the stream.
-const INCOMING_MAX: usize = 256;
+const INCOMING_MAX: usize = 64;
 
 /// Messages that wait for the manager to read them. A manager that leaves more unread is cut off: it
 /// connects again and is told everything anew.

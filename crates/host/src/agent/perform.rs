@@ -105,8 +105,10 @@ impl<D: Driver> Performer<D> {
     ) -> (Result<PowerState, Fault>, After) {
         match request {
             Request::Create { spec, sources, power_on } => {
-                let request = Request::Create { spec: spec.clone(), sources, power_on: false };
-                self.create(spec, request, power_on, course).await
+                // The copy is the one that is kept: it has no room that parsing left unused.
+                let kept = spec.clone();
+                let request = Request::Create { spec, sources, power_on: false };
+                self.create(kept, request, power_on, course).await
             }
             Request::Delete { .. } | Request::Unregister => self.leave(request, course).await,
             Request::Register(_)
