@@ -280,7 +280,7 @@ impl Driver for QemuDriver {
             match event {
                 Some(event @ VmEvent::PowerChanged { .. }) => {
                     let VmEvent::PowerChanged { report, .. } = &event;
-                    self.machines.forget_ended(report.vm);
+                    self.machines.forget(report.vm);
                     return event;
                 }
                 // The driver itself holds a sender, so the channel is open as long as it is.
@@ -360,14 +360,8 @@ impl Machines {
         self.known().machines.insert(machine.vm, machine);
     }
 
-    /// Lets go of a VM's machine, which has ended, and of its sockets.
+    /// Lets go of a VM's machine that has ended, unless it was started again meanwhile.
     fn forget(&self, vm: VmId) {
-        self.known().machines.remove(&vm);
-        self.clear_run_files(vm);
-    }
-
-    /// The same after it ended by itself, unless it was started again meanwhile.
-    fn forget_ended(&self, vm: VmId) {
         let mut known = self.known();
         if known.machines.get(&vm).is_some_and(|machine| machine.has_ended()) {
             known.machines.remove(&vm);

@@ -62,6 +62,8 @@ pub(super) struct Attachment {
     pub(super) socket: PathBuf,
     /// What QEMU says.
     pub(super) log: PathBuf,
+    /// The directory of its sockets.
+    pub(super) run: PathBuf,
     /// Where its layout is kept.
     pub(super) hardware_file: PathBuf,
     /// Its layout.
@@ -73,7 +75,7 @@ pub(super) struct Attachment {
 impl Machine {
     /// Connects to a QEMU that runs and watches it from then on.
     pub(super) async fn attach(attachment: Attachment) -> Result<Arc<Self>, Fault> {
-        let Attachment { vm, name, process, socket, log, hardware_file, hardware, events } =
+        let Attachment { vm, name, process, socket, log, run, hardware_file, hardware, events } =
             attachment;
         let process = Arc::new(process);
         let connected = tokio::select! {
@@ -94,6 +96,7 @@ impl Machine {
             qmp: qmp.clone(),
             socket,
             log: log.clone(),
+            run,
             expected: Arc::clone(&expected),
             ended: ended_sender,
             events,
@@ -200,6 +203,7 @@ struct Watched {
     qmp: Qmp,
     socket: PathBuf,
     log: PathBuf,
+    run: PathBuf,
     expected: Arc<AtomicBool>,
     ended: watch::Sender<bool>,
     events: mpsc::UnboundedSender<VmEvent>,
@@ -232,7 +236,18 @@ impl Watched {
         while let Some(event) = events.next().await {
             take(self.vm, &event, &mut cause);
         }
+        self.clear();
         self.tell(cause);
+    }
+
+    /// Its sockets and pid file are of no use any more. Before the end is told: after it, another may
+    /// be started.
+    fn clear(&self) {
+        match fs_err::remove_dir_all(&self.run) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "the sockets of a VM stay behind"),
+        }
     }
 
     fn tell(&self, cause: Option<ShutdownCause>) {

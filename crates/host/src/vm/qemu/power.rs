@@ -67,8 +67,12 @@ impl Machines {
     /// Starts it, or continues it where it was suspended.
     pub(super) async fn power_on(&self, spec: &VmSpec) -> Result<PowerState, Fault> {
         if let Some(machine) = self.found(spec).await? {
-            self.run_on(spec, &machine).await?;
-            return Ok(PowerState::On);
+            match self.run_on(spec, &machine).await {
+                Ok(()) => return Ok(PowerState::On),
+                // It ended the moment it was asked: then it is started.
+                Err(_) if is_ending(&machine).await => {}
+                Err(fault) => return Err(fault),
+            }
         }
         let file = self.suspended_image(spec)?;
         let image = file.exists().then_some(Image { file, consume: true });
@@ -179,6 +183,7 @@ impl Machines {
             process,
             socket: self.layout.qmp_socket(spec.id),
             log: self.layout.qemu_log(spec.id),
+            run: self.layout.vm_run(spec.id),
             hardware_file,
             hardware,
             events: self.events.clone(),
@@ -314,14 +319,12 @@ impl Machines {
                 Err(fault) => fault,
             };
             // An image that does not fit ends QEMU, and its log says why.
-            return match tokio::time::timeout(END_MAX, machine.ended()).await {
-                Ok(()) => {
-                    let words = log_tail(&machine.log).unwrap_or_else(|| fault.message.clone());
-                    let line = format!("the memory of {} cannot be loaded: {words}", spec.name);
-                    Err(Fault::system(line))
-                }
-                Err(_) => Err(fault),
-            };
+            if !is_ending(machine).await {
+                return Err(fault);
+            }
+            let words = log_tail(&machine.log).unwrap_or(fault.message);
+            let line = format!("the memory of {} cannot be loaded: {words}", spec.name);
+            return Err(Fault::system(line));
         }
     }
 
@@ -384,15 +387,6 @@ impl Machines {
         self.layout.vm_run(vm).join("machine.json")
     }
 
-    /// The sockets and files of a VM's process are of no use any more.
-    pub(super) fn clear_run_files(&self, vm: VmId) {
-        match fs_err::remove_dir_all(self.layout.vm_run(vm)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%vm, %error, "the run files of a VM stay behind"),
-        }
-    }
-
     /// The logs of a VM that is deleted.
     pub(super) fn clear_logs(&self, vm: VmId) -> Result<(), Fault> {
         for log in [self.layout.serial_log(vm), self.layout.qemu_log(vm)] {
@@ -400,6 +394,11 @@ impl Machines {
         }
         Ok(())
     }
+}
+
+/// Whether a machine whose protocol is silent is ending.
+async fn is_ending(machine: &Machine) -> bool {
+    tokio::time::timeout(END_MAX, machine.ended()).await.is_ok()
 }
 
 /// The fault for a request that needs a running VM.

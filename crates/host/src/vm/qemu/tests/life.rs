@@ -60,6 +60,7 @@ async fn a_qemu_that_is_killed_is_told_and_can_be_started_again() {
     let VmEvent::PowerChanged { report, died, reason } = lab.next_event().await;
     assert_eq!((report.vm, report.power, died), (spec.id, PowerState::Off, true));
     assert!(reason.contains("died"), "{reason}");
+    assert!(!lab.directory.path().join("run/vms/1").exists(), "sockets are left");
     assert_eq!(lab.ask(&spec, Request::PowerOn(spec.clone())).await, Ok(PowerState::On));
 }
 
