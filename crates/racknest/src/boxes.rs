@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use racknest_types::fault::Fault;
-use racknest_underlay::Control;
+use racknest_underlay::{Control, OutletState};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::clock::{Stopwatch, pause};
@@ -239,12 +239,7 @@ impl BoxHome {
         let clock = Stopwatch::start();
         loop {
             let outlets = ask(file.control().power())?;
-            let has_power = |name: &str| outlets.iter().any(|on| on.machine.as_str() == name);
-            let is_done = file.share_process
-                || file.hosts.iter().all(|entry| has_power(&entry.name))
-                    // The manager is the one machine that is no host.
-                    && outlets.len() == file.hosts.len() + 1;
-            if is_done {
+            if file.are_plugged(&outlets) {
                 return Ok(());
             }
             if clock.has_passed(RELOAD_MAX) {
@@ -290,6 +285,15 @@ impl BoxFile {
     /// Where a host's sockets are.
     pub(crate) fn host_run(&self, name: &str) -> PathBuf {
         self.run.join("hosts").join(name)
+    }
+
+    /// Whether these are the box's machines: the manager, and its hosts or the one process that is
+    /// all of them.
+    pub(crate) fn are_plugged(&self, outlets: &[OutletState]) -> bool {
+        let is_plugged = |name: &str| outlets.iter().any(|on| on.machine.as_str() == name);
+        let processes = if self.share_process { 1 } else { self.hosts.len() };
+        outlets.len() == processes + 1
+            && (self.share_process || self.hosts.iter().all(|entry| is_plugged(&entry.name)))
     }
 
     /// The desk of the box.

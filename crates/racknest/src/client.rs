@@ -41,7 +41,7 @@ pub(crate) enum CallError {
     Fault(Fault),
     /// There was no answer of the manager.
     #[error(
-        "cannot reach rack '{name}' at {address} ({source}): if it is a box, start it with \
+        "cannot reach rack '{name}' at {address} ({why}): if it is a box, start it with \
          `racknest up --name {name}`"
     )]
     Unreachable {
@@ -50,7 +50,7 @@ pub(crate) enum CallError {
         /// Its address.
         address: String,
         /// What the system said.
-        source: Box<ureq::Error>,
+        why: Box<ureq::Error>,
     },
     /// The answer was not what this version understands.
     #[error(
@@ -248,7 +248,7 @@ impl Client {
         CallError::Unreachable {
             name: self.name.clone(),
             address: self.profile.address.clone(),
-            source: Box::new(error),
+            why: Box::new(error),
         }
     }
 

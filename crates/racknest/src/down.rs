@@ -126,6 +126,7 @@ fn destroy(home: &BoxHome, name: &str) -> anyhow::Result<()> {
 /// What a box makes in its directory.
 const OWN: &[&str] = &[
     "accelerator.json",
+    "accelerator.lock",
     "box.lock",
     "box.toml",
     "change.lock",

@@ -27,6 +27,9 @@ use crate::profile::config::Profile;
 /// A process that was started again this often has a problem of its own.
 const RESTARTS_MANY: u32 = 3;
 
+/// How the manager begins what it says about a raised alarm.
+const ALARM: &str = "alarm ";
+
 /// `racknest status`: of the box on this machine, or of the rack behind the profile.
 pub(crate) fn status(setting: &Setting) -> anyhow::Result<()> {
     let profiles = Profiles::load()?;
@@ -61,6 +64,7 @@ pub(crate) fn show(
         Format::Table => seen.table(took),
     }
     if format == Format::Table {
+        seen.alarms.iter().for_each(|alarm| print::note(format!("note: {alarm}")));
         seen.problems.iter().for_each(|problem| print::note(format!("wrong: {problem}")));
     }
     Ok(seen.problems.is_empty())
@@ -76,6 +80,8 @@ struct Seen<'a> {
     memory: Vec<(Role, u32, Bytes)>,
     disk_used: Bytes,
     problems: Vec<String>,
+    /// What the alarms say, which is about what the box is used for and not about the box.
+    alarms: Vec<String>,
 }
 
 impl<'a> Seen<'a> {
@@ -97,6 +103,7 @@ impl<'a> Seen<'a> {
             ));
         }
         let manager = if home.is_running()? { ask_manager(client, &mut problems) } else { None };
+        let (alarms, problems) = problems.into_iter().partition(|line| line.starts_with(ALARM));
         Ok(Self {
             home,
             file,
@@ -105,6 +112,7 @@ impl<'a> Seen<'a> {
             memory: memory.into_iter().map(|(role, (count, pss))| (role, count, pss)).collect(),
             disk_used: cost::disk_used(&home.directory().join("datastores")),
             problems,
+            alarms,
         })
     }
 
@@ -173,6 +181,7 @@ impl<'a> Seen<'a> {
             "address": self.profile.address,
             "is_well": self.problems.is_empty(),
             "problems": self.problems,
+            "alarms": self.alarms,
             "summary": summary,
             "processes": roles.collect::<serde_json::Map<_, _>>(),
             "memory_really_used_bytes": self.memory_used().get(),
@@ -279,6 +288,9 @@ fn show_remote(client: &Client, format: Format) -> anyhow::Result<bool> {
             ),
         ]),
     }
+    let (alarms, problems): (Vec<String>, Vec<String>) =
+        problems.into_iter().partition(|line| line.starts_with(ALARM));
+    alarms.iter().for_each(|alarm| print::note(format!("note: {alarm}")));
     problems.iter().for_each(|problem| print::note(format!("wrong: {problem}")));
     Ok(problems.is_empty())
 }

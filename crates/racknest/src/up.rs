@@ -138,7 +138,8 @@ pub(crate) fn up(args: &UpArgs, setting: &Setting) -> anyhow::Result<()> {
         ));
     }
     let child = if is_running { None } else { Some(start(&ground.home)?) };
-    let client = wait_for_manager(&ground, child)?;
+    let client = wait_until_up(&ground, &file, child)?;
+    let file = keep_port(&ground.home, file)?;
     let client = log_in(&ground.home, &client)?;
     let restarted = bring_back(&ground, &file, &client)?;
     if !ground.is_deployed {
@@ -208,7 +209,8 @@ impl Ground {
                 find_program(program)?;
             }
         }
-        if self.wanted.templates.iter().any(|template| template.boot == BootName::Live) {
+        let is_live = |template: &deployment::Template| template.boot == BootName::Live;
+        if !self.is_deployed && self.wanted.templates.iter().any(is_live) {
             Guest::find()?;
         }
         let vms: u64 = self.wanted.vms.iter().map(|vms| u64::from(vms.names.count)).sum();
@@ -351,15 +353,40 @@ fn start(home: &BoxHome) -> anyhow::Result<Child> {
         .context("the box process cannot be started")
 }
 
-/// Waits until the manager answers.
-fn wait_for_manager(ground: &Ground, mut child: Option<Child>) -> anyhow::Result<Client> {
+/// A port that was taken because it was free is kept, so that the address stays good when the
+/// manager is started again.
+fn keep_port(home: &BoxHome, mut file: BoxFile) -> anyhow::Result<BoxFile> {
+    if file.listen.port() == 0 {
+        file.listen.set_port(address(home)?.port());
+        home.save(&file)?;
+    }
+    Ok(file)
+}
+
+/// Where the manager says that it listens.
+fn address(home: &BoxHome) -> anyhow::Result<SocketAddr> {
+    let text = fs_err::read_to_string(home.manager().join("address"))?;
+    text.trim().parse().context("the manager's address file")
+}
+
+/// Waits until all machines have power and the manager answers. Both are looked at: a manager that
+/// a crashed box left behind answers before there is a new box.
+fn wait_until_up(
+    ground: &Ground,
+    file: &BoxFile,
+    mut child: Option<Child>,
+) -> anyhow::Result<Client> {
     let clock = Stopwatch::start();
     let log = |name: &str| last_lines(&ground.home.log(name));
     loop {
         if let Some(status) = child.as_mut().and_then(|child| child.try_wait().transpose()) {
             bail!("the box ended at its start ({}): {}", status?, log("box"));
         }
-        let why = match answering(ground) {
+        let answer = crate::boxes::ask(file.control().power()).and_then(|outlets| {
+            let is_plugged = file.are_plugged(&outlets);
+            if is_plugged { answering(ground) } else { Err(anyhow!("not all machines have power")) }
+        });
+        let why = match answer {
             Ok(client) => return Ok(client),
             Err(why) => why,
         };
@@ -371,9 +398,8 @@ fn wait_for_manager(ground: &Ground, mut child: Option<Child>) -> anyhow::Result
 }
 
 fn answering(ground: &Ground) -> anyhow::Result<Client> {
-    let address = fs_err::read_to_string(ground.home.manager().join("address"))?;
+    let address = address(&ground.home)?;
     let certificate = fs_err::read_to_string(ground.home.certificate())?;
-    let address: SocketAddr = address.trim().parse().context("the manager's address file")?;
     let profile = crate::login::profile(&ground.home, address, certificate);
     let client = Client::new(&ground.wanted.name, &profile)?;
     client.get::<BoxAbout>(&[])?;
