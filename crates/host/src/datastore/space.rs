@@ -39,8 +39,11 @@ pub(super) fn free(directory: &Path) -> io::Result<Bytes> {
 
 fn measure(directory: &Path) -> io::Result<Space> {
     let system = rustix::fs::statvfs(directory)?;
+    // What is reserved for root or beyond a quota can never be used: as `df`, it is not counted.
+    let reserved = system.f_bfree.saturating_sub(system.f_bavail);
+    let blocks = system.f_blocks.saturating_sub(reserved);
     let mut space = Space {
-        capacity: Bytes::new(system.f_blocks.saturating_mul(system.f_frsize)),
+        capacity: Bytes::new(blocks.saturating_mul(system.f_frsize)),
         free: free(directory)?,
         ..Space::default()
     };
