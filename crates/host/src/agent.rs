@@ -254,6 +254,7 @@ impl<D: Driver> Agent<D> {
             Occurrence::Tick => self.begin_samples(),
             Occurrence::Sampled(samples) => {
                 self.samples = None;
+                self.learn_addresses(&samples);
                 let message = self.sampling.collect(samples, &self.book);
                 self.send(message);
             }
@@ -463,6 +464,16 @@ impl<D: Driver> Agent<D> {
         {
             let reason = format!("its guest uses the address {address}");
             self.send(FromHost::VmChanged { report, died: false, reason });
+        }
+    }
+
+    /// Addresses that the driver knows are for the next manager's hello.
+    fn learn_addresses(&mut self, samples: &[VmSample]) {
+        for sample in samples {
+            let address = sample.guest_address.as_ref().and_then(|text| text.parse().ok());
+            if let Some(address) = address {
+                self.book.set_address(VmId::from_raw(sample.vm), address);
+            }
         }
     }
 

@@ -63,10 +63,13 @@ impl Book {
         }
     }
 
-    /// Enters an address that a VM's guest uses; true if it was not known.
+    /// Enters an address that a VM's guest uses; true if that is news. A guest may be heard before
+    /// it is known here that it runs: the address is kept for then.
     pub(super) fn set_address(&mut self, vm: VmId, address: Ipv4Addr) -> bool {
-        let known = self.vms.get_mut(&vm).filter(|known| known.power == PowerState::On);
-        known.is_some_and(|known| known.address.replace(address) != Some(address))
+        self.vms.get_mut(&vm).is_some_and(|known| {
+            let is_new = known.address.replace(address) != Some(address);
+            is_new && known.power == PowerState::On
+        })
     }
 
     pub(super) fn remove(&mut self, vm: VmId) {
@@ -113,7 +116,7 @@ impl Book {
 
     /// The address of a VM as the manager is told.
     pub(super) fn address(&self, vm: VmId) -> Option<String> {
-        self.get(vm)?.address.map(|address| address.to_string())
+        self.get(vm)?.address_if_on()
     }
 
     /// The VMs that run.
@@ -132,7 +135,35 @@ impl Known {
     }
 
     fn report(&self, vm: VmId) -> VmReport {
-        let guest_address = self.address.map(|address| address.to_string());
-        VmReport { vm, power: self.power, guest_address }
+        VmReport { vm, power: self.power, guest_address: self.address_if_on() }
+    }
+
+    fn address_if_on(&self) -> Option<String> {
+        let address = self.address.filter(|_| self.power == PowerState::On);
+        address.map(|address| address.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use racknest_cluster::wire::Registration;
+
+    use super::*;
+    use crate::testing::spec;
+
+    #[test]
+    fn a_guest_that_is_heard_before_it_is_known_to_run_keeps_its_address() {
+        let (mut book, vm) = (Book::default(), VmId::from_raw(7));
+        let record = Registration { spec: spec(7), power: PowerState::On }.into();
+        book.set(record, PowerState::Off);
+        let address = Ipv4Addr::new(10, 77, 0, 7);
+        assert!(!book.set_address(vm, address));
+        assert_eq!(book.report(vm).unwrap().guest_address, None);
+        book.set_power(vm, PowerState::On);
+        assert_eq!(book.report(vm).unwrap().guest_address.as_deref(), Some("10.77.0.7"));
+        book.set_power(vm, PowerState::Off);
+        book.set_power(vm, PowerState::On);
+        assert_eq!(book.report(vm).unwrap().guest_address, None);
+        assert!(book.set_address(vm, address));
     }
 }
