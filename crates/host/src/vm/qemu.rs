@@ -55,13 +55,18 @@ use self::qmp::wire::Screendump;
 use self::record::Verdict;
 use self::sample::Sampler;
 use super::{Course, Driver, Duplex, VmEvent};
+use crate::fault;
 use crate::layout::Layout;
 use crate::mounts::Mounts;
+use crate::whole_file;
 
 pub use self::process::Footprint;
 
 /// Where a VM keeps its memory while it is suspended, in its directory.
 const SUSPENDED_IMAGE: &str = "suspended.memory";
+
+/// What a VM is made of, in its directory: whoever mounts the datastore can register it from there.
+const DESCRIPTION: &str = "vm.json";
 
 /// How the driver runs QEMU on one host.
 #[derive(Clone, Debug)]
@@ -196,6 +201,7 @@ impl QemuDriver {
             let source = sources.get(index).unwrap_or(&DiskSource::Empty);
             machines.images.create(disk, source, course).await?;
         }
+        machines.describe(spec)?;
         if power_on { machines.power_on(spec).await } else { machines.power(spec) }
     }
 
@@ -247,7 +253,7 @@ impl Driver for QemuDriver {
         if let Some(spec) = spec_of(&request).or(current.as_ref()) {
             machines.note(spec);
         }
-        match &request {
+        let power = match &request {
             Request::Create { spec, sources, power_on } => {
                 self.create(spec, sources, *power_on, &mut course).await
             }
@@ -271,7 +277,11 @@ impl Driver for QemuDriver {
             Request::Reconfigure { spec, discard } => {
                 machines.reconfigure(current.as_ref(), spec, discard, &mut course).await
             }
+        }?;
+        if let Some(spec) = changed_by(&request) {
+            machines.describe(spec)?;
         }
+        Ok(power)
     }
 
     async fn next_event(&self) -> VmEvent {
@@ -374,6 +384,15 @@ impl Machines {
         }
     }
 
+    /// Writes what the VM is made of into its directory.
+    fn describe(&self, spec: &VmSpec) -> Result<(), Fault> {
+        let content = serde_json::to_vec_pretty(spec).expect("a VM is plain data");
+        let file = self.mounts.resolve(&spec.home)?.join(DESCRIPTION);
+        whole_file::replace(&file, &content).map_err(|error| {
+            fault::from_io(format_args!("describe {} in its directory", spec.name), &error)
+        })
+    }
+
     fn home(&self, vm: VmId) -> Option<PathBuf> {
         self.known().homes.get(&vm).cloned()
     }
@@ -422,6 +441,26 @@ fn spec_of(request: &Request) -> Option<&VmSpec> {
         | Request::DeleteSnapshot { spec, .. }
         | Request::Reconfigure { spec, .. } => Some(spec),
         Request::Delete { .. }
+        | Request::Unregister
+        | Request::PowerOff
+        | Request::Shutdown
+        | Request::Reset
+        | Request::Suspend => None,
+    }
+}
+
+/// The VM as it is after a request that changed what it is made of. A new one is described by
+/// `create`, before it starts.
+fn changed_by(request: &Request) -> Option<&VmSpec> {
+    match request {
+        Request::Snapshot { spec, .. }
+        | Request::Revert { spec, .. }
+        | Request::DeleteSnapshot { spec, .. }
+        | Request::Reconfigure { spec, .. } => Some(spec),
+        Request::Create { .. }
+        | Request::Register(_)
+        | Request::PowerOn(_)
+        | Request::Delete { .. }
         | Request::Unregister
         | Request::PowerOff
         | Request::Shutdown

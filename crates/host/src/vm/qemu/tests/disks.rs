@@ -116,5 +116,7 @@ async fn a_stopped_vm_is_changed_in_its_files() {
     let request = Request::Reconfigure { spec: spec.clone(), discard: vec![old.clone()] };
     assert_eq!(lab.ask(&spec, request).await, Ok(PowerState::Off));
     assert!(!lab.file(&old).exists());
+    let described = fs_err::read(lab.file(&path("[ds] vm1/vm.json"))).unwrap();
+    assert_eq!(serde_json::from_slice::<VmSpec>(&described).unwrap(), spec);
     assert_eq!(lab.ask(&spec, Request::PowerOn(spec.clone())).await, Ok(PowerState::On));
 }

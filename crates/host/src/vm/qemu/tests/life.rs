@@ -110,7 +110,7 @@ async fn a_cancelled_suspend_leaves_the_vm_running() {
     let asked = lab.driver().perform(spec.id, Some(spec.clone()), Request::Suspend, course).await;
     assert_eq!(asked.unwrap_err().code, FaultCode::RequestCanceled);
     assert_eq!(lab.status(&spec).await, "running");
-    assert_eq!(fs_err::read_dir(lab.file(&spec.home)).unwrap().count(), 1, "only the disk");
+    assert_eq!(fs_err::read_dir(lab.file(&spec.home)).unwrap().count(), 2, "disk and vm.json only");
 }
 
 #[tokio::test]
