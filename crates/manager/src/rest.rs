@@ -39,14 +39,22 @@ mod vm_register;
 mod vm_spec;
 mod vm_view;
 
-use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::IntoResponse;
+use axum::{Json, Router};
+use racknest_types::fault::Fault;
 
 use self::routes::Routes;
 use crate::state::State;
 
 /// Everything below `/api/v1`.
 pub(crate) fn router() -> Router<State> {
-    routes().into_router()
+    routes().into_router().method_not_allowed_fallback(wrong_method)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> impl IntoResponse {
+    let message = format!("{method} {} is not there; see /openapi.json for what is", uri.path());
+    (StatusCode::METHOD_NOT_ALLOWED, Json(Fault::unsupported(message)))
 }
 
 fn routes() -> Routes {

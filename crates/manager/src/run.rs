@@ -84,7 +84,7 @@ impl Running {
         let listener = http::listen(config.listen)?;
         let names = tls::names(&hostname(), config.listen.ip());
         let tls = tls::server_config(&directory.join("tls"), &names, clock::now())?;
-        let state = open(&config).await?;
+        let state = open(&config, Passwords::new()?).await?;
         let given = config.initial_password.clone();
         first_user::ensure(&state.core, state.sessions.passwords(), &directory, given).await?;
         let mut chores = JoinSet::new();
@@ -135,7 +135,7 @@ impl Running {
 }
 
 /// The store, the inventory in it, and the way to the hosts.
-async fn open(config: &ManagerConfig) -> anyhow::Result<State> {
+pub(crate) async fn open(config: &ManagerConfig, passwords: Passwords) -> anyhow::Result<State> {
     let records = Records::open(&config.directory.join("store.redb"))?;
     let store = records.store();
     let seed = match config.seed {
@@ -145,7 +145,7 @@ async fn open(config: &ManagerConfig) -> anyhow::Result<State> {
     let core = Core::start(records, seed)?;
     let statistics = config.directory.join("stats.redb");
     let statistics = Arc::new(Statistics::open(&statistics, config.sample_period)?);
-    let sessions = Arc::new(Sessions::open(store, Passwords::new()?)?);
+    let sessions = Arc::new(Sessions::open(store, passwords)?);
     let nics = ["vmnic0", "vmnic1"].map(|nic| nic.parse::<NicName>().expect("a valid name"));
     let underlay = Underlay::connect(&config.underlay, config.machine.parse()?, &nics).await?;
     let streams = HostStreams::new(underlay.clone());
