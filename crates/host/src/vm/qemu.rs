@@ -140,6 +140,10 @@ impl QemuDriver {
     /// QEMU is not installed, or the host's directories cannot be written.
     pub async fn start(config: QemuConfig) -> Result<Self, Fault> {
         let verdict = probe::choose(&config.qemu, &config.verdict_file).await?;
+        Self::with(config, verdict)
+    }
+
+    fn with(config: QemuConfig, verdict: Verdict) -> Result<Self, Fault> {
         if let Some(shortfall) = config.footprint.shortfall() {
             tracing::warn!(shortfall, "page merging was asked for and does nothing");
         }

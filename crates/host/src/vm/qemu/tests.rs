@@ -28,12 +28,12 @@ struct Lab {
 }
 
 impl Lab {
-    async fn new() -> Self {
+    fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs_err::create_dir(directory.path().join("ds")).unwrap();
         fs_err::create_dir(directory.path().join("run")).unwrap();
         let mut lab = Self { directory, driver: None };
-        lab.driver = Some(lab.start().await);
+        lab.driver = Some(lab.start());
         lab
     }
 
@@ -44,28 +44,21 @@ impl Lab {
         QemuConfig::new(layout, Mounts::in_memory(vec![mount]), 2000)
     }
 
-    /// A driver as an agent's start makes one. The tests are about QEMU, not about KVM: a verdict is
-    /// put there so that no probe is needed.
-    async fn start(&self) -> QemuDriver {
-        let config = self.config();
-        let driver = QemuDriver::start(config).await.unwrap();
-        QemuDriver {
-            machines: Machines {
-                verdict: Verdict {
-                    of: String::new(),
-                    accelerator: record::Accelerator::Tcg,
-                    reason: "tests".into(),
-                },
-                ..driver.machines
-            },
-            ..driver
-        }
+    /// A driver as an agent's start makes one, but for the probe: the tests are about QEMU, and where
+    /// KVM is broken the probe takes its whole time.
+    fn start(&self) -> QemuDriver {
+        let verdict = Verdict {
+            of: String::new(),
+            accelerator: record::Accelerator::Tcg,
+            reason: "tests".into(),
+        };
+        QemuDriver::with(self.config(), verdict).unwrap()
     }
 
     /// The agent is killed and starts again: nothing in memory is left.
-    async fn restart(&mut self) {
+    fn restart(&mut self) {
         drop(self.driver.take());
-        self.driver = Some(self.start().await);
+        self.driver = Some(self.start());
     }
 
     fn driver(&self) -> &QemuDriver {

@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_linked_clone_shares_its_template_and_a_copy_does_not() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let template = vm(1);
     lab.create(&template).await;
     let base = &template.config.disks[0].file;
@@ -35,7 +35,7 @@ async fn a_linked_clone_shares_its_template_and_a_copy_does_not() {
 
 #[tokio::test]
 async fn a_disk_over_a_layer_that_is_missing_is_refused_by_name() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     let sources = vec![DiskSource::Linked(path("[ds] gone/disk0.qcow2"))];
     let request = Request::Create { spec: spec.clone(), sources, power_on: false };
@@ -47,7 +47,7 @@ async fn a_disk_over_a_layer_that_is_missing_is_refused_by_name() {
 
 #[tokio::test]
 async fn delete_takes_the_directory_and_never_a_whole_datastore() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     lab.create(&spec).await;
     for _ in 0..2 {
@@ -61,7 +61,7 @@ async fn delete_takes_the_directory_and_never_a_whole_datastore() {
 
 #[tokio::test]
 async fn a_running_vm_gets_more_of_everything_and_keeps_it_over_suspend() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let mut spec = vm(1);
     lab.running(&spec).await;
     spec.config.vcpus = 2;
@@ -86,7 +86,7 @@ async fn a_running_vm_gets_more_of_everything_and_keeps_it_over_suspend() {
 
 #[tokio::test]
 async fn what_qemu_cannot_change_while_it_runs_is_refused_with_the_reason() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     lab.running(&spec).await;
     let refused = async |change: fn(&mut VmConfig), words: &str| {
@@ -108,7 +108,7 @@ async fn what_qemu_cannot_change_while_it_runs_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn a_stopped_vm_is_changed_in_its_files() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let mut spec = vm(1);
     lab.create(&spec).await;
     let old = spec.config.disks.remove(0).file;

@@ -7,7 +7,7 @@ use super::*;
 
 #[tokio::test]
 async fn power_on_is_done_once_however_often_it_is_asked() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     let pid = lab.running(&spec).await;
     assert_eq!(lab.ask(&spec, Request::PowerOn(spec.clone())).await, Ok(PowerState::On));
@@ -22,10 +22,10 @@ async fn power_on_is_done_once_however_often_it_is_asked() {
 
 #[tokio::test]
 async fn a_vm_outlives_its_agent_and_is_adopted() {
-    let mut lab = Lab::new().await;
+    let mut lab = Lab::new();
     let spec = vm(1);
     let pid = lab.running(&spec).await;
-    lab.restart().await;
+    lab.restart();
     let known = vec![Registration { spec: spec.clone(), power: PowerState::On }];
     let reports = lab.driver().adopt(known).await;
     assert_eq!(reports[0].power, PowerState::On);
@@ -35,7 +35,7 @@ async fn a_vm_outlives_its_agent_and_is_adopted() {
 
 #[tokio::test]
 async fn a_vm_that_should_run_and_does_not_is_started() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     lab.create(&spec).await;
     let off = vm(2);
@@ -53,7 +53,7 @@ async fn a_vm_that_should_run_and_does_not_is_started() {
 
 #[tokio::test]
 async fn a_qemu_that_is_killed_is_told_and_can_be_started_again() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     lab.running(&spec).await;
     lab.driver().running(spec.id).unwrap().process.kill().unwrap();
@@ -66,14 +66,14 @@ async fn a_qemu_that_is_killed_is_told_and_can_be_started_again() {
 
 #[tokio::test]
 async fn suspend_keeps_the_memory_and_power_on_continues_with_it() {
-    let mut lab = Lab::new().await;
+    let mut lab = Lab::new();
     let spec = vm(1);
     let first = lab.running(&spec).await;
     assert_eq!(lab.ask(&spec, Request::Suspend).await, Ok(PowerState::Suspended));
     assert_eq!(lab.ask(&spec, Request::Suspend).await, Ok(PowerState::Suspended));
     let image = lab.file(&path("[ds] vm1/suspended.memory"));
     assert!(image.exists());
-    lab.restart().await;
+    lab.restart();
     let known = vec![Registration { spec: spec.clone(), power: PowerState::Suspended }];
     assert_eq!(lab.driver().adopt(known).await[0].power, PowerState::Suspended);
     assert_eq!(lab.ask(&spec, Request::PowerOn(spec.clone())).await, Ok(PowerState::On));
@@ -84,7 +84,7 @@ async fn suspend_keeps_the_memory_and_power_on_continues_with_it() {
 
 #[tokio::test]
 async fn an_agent_killed_while_it_suspended_leaves_a_vm_that_continues() {
-    let mut lab = Lab::new().await;
+    let mut lab = Lab::new();
     let spec = vm(1);
     let first = lab.running(&spec).await;
     // All of a suspend but its last step, the end of the process.
@@ -93,7 +93,7 @@ async fn an_agent_killed_while_it_suspended_leaves_a_vm_that_continues() {
     machine.pause().await.unwrap();
     memory::save(&machine, &image, &course().0).await.unwrap();
     drop(machine);
-    lab.restart().await;
+    lab.restart();
     let known = vec![Registration { spec: spec.clone(), power: PowerState::On }];
     assert_eq!(lab.driver().adopt(known).await[0].power, PowerState::On);
     assert_ne!(lab.driver().pid(spec.id), Some(first), "it continues from its image");
@@ -102,7 +102,7 @@ async fn an_agent_killed_while_it_suspended_leaves_a_vm_that_continues() {
 
 #[tokio::test]
 async fn a_cancelled_suspend_leaves_the_vm_running() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     lab.running(&spec).await;
     let (course, cancel) = course();
@@ -115,7 +115,7 @@ async fn a_cancelled_suspend_leaves_the_vm_running() {
 
 #[tokio::test]
 async fn power_off_gives_a_suspended_memory_up() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     lab.running(&spec).await;
     lab.ask(&spec, Request::Suspend).await.unwrap();
@@ -125,7 +125,7 @@ async fn power_off_gives_a_suspended_memory_up() {
 
 #[tokio::test]
 async fn qemus_own_words_tell_why_a_vm_does_not_start() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     lab.create(&spec).await;
     fs_err::write(lab.file(&spec.config.disks[0].file), "this is no disk").unwrap();
@@ -137,7 +137,7 @@ async fn qemus_own_words_tell_why_a_vm_does_not_start() {
 
 #[tokio::test]
 async fn a_disk_is_written_by_one_vm_only() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     lab.running(&spec).await;
     let mut thief = vm(2);
@@ -148,7 +148,7 @@ async fn a_disk_is_written_by_one_vm_only() {
 
 #[tokio::test]
 async fn requests_about_a_vm_that_is_off_are_refused_or_done() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     lab.create(&spec).await;
     assert_eq!(lab.ask(&spec, Request::Shutdown).await, Ok(PowerState::Off));
@@ -160,7 +160,7 @@ async fn requests_about_a_vm_that_is_off_are_refused_or_done() {
 
 #[tokio::test]
 async fn a_running_vm_has_a_screen_a_serial_port_and_figures() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = vm(1);
     lab.running(&spec).await;
     let driver = lab.driver();

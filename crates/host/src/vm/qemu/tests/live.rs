@@ -77,7 +77,7 @@ async fn ready(lab: &Lab, spec: &VmSpec) {
 
 #[tokio::test]
 async fn a_guest_takes_what_is_added_and_keeps_its_memory() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let mut spec = live(&lab, 1);
     lab.running(&spec).await;
     ready(&lab, &spec).await;
@@ -110,7 +110,7 @@ async fn a_guest_takes_what_is_added_and_keeps_its_memory() {
 
 #[tokio::test]
 async fn a_guest_goes_back_to_its_snapshot_and_shuts_down_when_asked() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let spec = live(&lab, 1);
     lab.running(&spec).await;
     ready(&lab, &spec).await;

@@ -47,7 +47,7 @@ fn without(spec: &VmSpec, layer: usize) -> VmSpec {
 
 #[tokio::test]
 async fn a_stopped_vm_goes_back_to_its_snapshot_and_merges_it() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let first = vm(1);
     lab.create(&first).await;
     write_pattern(&top(&lab, &first), 1);
@@ -74,7 +74,7 @@ async fn a_stopped_vm_goes_back_to_its_snapshot_and_merges_it() {
 
 #[tokio::test]
 async fn a_running_vm_goes_back_to_its_snapshot_with_its_memory() {
-    let mut lab = Lab::new().await;
+    let mut lab = Lab::new();
     let first = vm(1);
     let before = lab.running(&first).await;
     write_running(&lab, &first, 1).await;
@@ -83,7 +83,7 @@ async fn a_running_vm_goes_back_to_its_snapshot_with_its_memory() {
     assert_eq!(lab.driver().pid(first.id), Some(before));
     assert_eq!(lab.status(&first).await, "running");
     write_running(&lab, &second, 2).await;
-    lab.restart().await;
+    lab.restart();
 
     let reverted = above(&first, 2);
     let discard = vec![second.config.disks[0].file.clone()];
@@ -101,7 +101,7 @@ async fn a_running_vm_goes_back_to_its_snapshot_with_its_memory() {
 
 #[tokio::test]
 async fn a_running_vm_merges_the_layers_of_deleted_snapshots() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let first = vm(1);
     lab.running(&first).await;
     write_running(&lab, &first, 1).await;
@@ -132,7 +132,7 @@ async fn a_running_vm_merges_the_layers_of_deleted_snapshots() {
 
 #[tokio::test]
 async fn a_snapshot_that_fails_leaves_the_vm_running_as_it_was() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let first = vm(1);
     lab.running(&first).await;
     let second = above(&first, 1);
@@ -146,7 +146,7 @@ async fn a_snapshot_that_fails_leaves_the_vm_running_as_it_was() {
 
 #[tokio::test]
 async fn a_suspended_vm_is_snapshotted_with_the_memory_it_has() {
-    let lab = Lab::new().await;
+    let lab = Lab::new();
     let first = vm(1);
     lab.running(&first).await;
     lab.ask(&first, Request::Suspend).await.unwrap();
