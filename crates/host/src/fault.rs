@@ -10,7 +10,11 @@ use racknest_types::fault::{Fault, FaultCode};
 #[must_use]
 pub fn from_io(what: impl fmt::Display, error: &io::Error) -> Fault {
     let kind = error.kind();
-    if kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded {
+    // A file that may grow no longer (`ulimit -f`) is what a quota is by another name.
+    if matches!(
+        kind,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    ) {
         let message = format!("cannot {what}: the disk is full; make room and try again");
         return Fault::new(FaultCode::NoDiskSpace, message);
     }
@@ -32,7 +36,9 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_apart() {
-        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+        for kind in
+            [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge]
+        {
             let fault = from_io("write [ds1] a", &kind.into());
             assert_eq!(fault.code, FaultCode::NoDiskSpace);
             assert!(fault.message.starts_with("cannot write [ds1] a: the disk is full"), "{fault}");

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use anyhow::Context as _;
+use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand, value_parser};
 use clap_complete::Shell;
 
@@ -23,11 +24,20 @@ const EXAMPLES: &str = "Examples:
   racknest host fail esx03         pull a host's plug
   racknest down";
 
-/// Carries out the command line. A command line that is not understood ends the program with 2, as
-/// clap does.
+/// A command line that is not understood. It ends the program with 2, other errors with 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(String);
+
+/// Carries out the command line.
 pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
     let words: Vec<OsString> = words.into_iter().collect();
-    let matches = tree(asked(&words)).get_matches_from(words);
+    let matches = match tree(asked(&words)).try_get_matches_from(words) {
+        Ok(matches) => matches,
+        // Help and version are printed as they are.
+        Err(error) if is_help(&error) => error.exit(),
+        Err(error) => return Err(UsageError(one_line(&error.to_string())).into()),
+    };
     let setting = Setting::read(&matches);
     let (path, last) = path(&matches);
     match path.as_slice() {
@@ -48,6 +58,28 @@ pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<(
         ["run", role] => supervise::run(role, last),
         verb => command::execute(verb, last, &setting),
     }
+}
+
+fn is_help(error: &clap::Error) -> bool {
+    !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+}
+
+/// What clap says in paragraphs, in one line: what is wrong, a hint if it has one, where to read on.
+fn one_line(text: &str) -> String {
+    let (mut what, mut hint, mut command) = (vec![], vec![], "racknest".to_owned());
+    for paragraph in text.split("\n\n") {
+        let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some(error) = words.strip_prefix("error: ") {
+            what.push(error.to_owned());
+        } else if let Some(tip) = words.strip_prefix("tip: ") {
+            hint.push(tip.to_owned());
+        } else if let Some(usage) = words.strip_prefix("Usage: ") {
+            let is_command = |word: &&str| !word.starts_with(['[', '<', '-', '\'']);
+            command = usage.split(' ').take_while(is_command).collect::<Vec<_>>().join(" ");
+        }
+    }
+    what.append(&mut hint);
+    format!("{}; see `{command} --help`", what.join("; "))
 }
 
 /// The first word that is a command, so that only its arguments are made; `None` is all of them.

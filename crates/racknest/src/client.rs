@@ -208,7 +208,10 @@ impl Client {
         }
         request = match row.body {
             BodyForm::Json => request.header(header::CONTENT_TYPE, "application/json"),
-            BodyForm::Octets => request.header(header::CONTENT_TYPE, "application/octet-stream"),
+            // A file that will be refused is not sent first: the manager is asked to go on.
+            BodyForm::Octets => request
+                .header(header::CONTENT_TYPE, "application/octet-stream")
+                .header(header::EXPECT, "100-continue"),
             BodyForm::Absent => request,
         };
         // A body of no bytes is none at all: a GET that announces one is refused on the way.

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print::error(&error);
-            ExitCode::FAILURE
+            if error.is::<cli::UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -238,7 +238,7 @@ fn is_mention(value: &Value) -> bool {
 }
 
 /// A bar for work of known length, on a terminal; elsewhere one line when it is done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     label: String,
@@ -264,6 +264,13 @@ impl Progress {
     pub(crate) fn set(&self, done: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
+        }
+    }
+
+    /// It is over and came to nothing: the error that follows says why.
+    pub(crate) fn give_up(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
         }
     }
 

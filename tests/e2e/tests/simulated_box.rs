@@ -76,7 +76,7 @@ fn a_vm_is_powered_off_and_on_by_command_and_by_rest() {
 fn a_second_up_on_a_running_box_is_refused_and_changes_nothing() {
     let lab = Lab::simulated(2, 4);
     let (before, processes) = (inventory(&lab.rest()), lab.processes());
-    lab.start(&["--simulated", "--hosts", "2", "--vms", "4"]).refused(&["running"]);
+    lab.start(&["--simulated", "--hosts", "2", "--vms", "4"]).refused(&["already"]);
     assert_eq!(inventory(&lab.rest()), before);
     assert_eq!(lab.processes(), processes);
 }

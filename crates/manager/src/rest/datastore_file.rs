@@ -200,13 +200,13 @@ async fn upload(state: State, request: Request) -> Result<Response, Fault> {
 /// Sends a body on. A client that stops half-way leaves the host with a short file, which it drops.
 async fn send(body: Body, stream: &mut Stream) -> Result<(), Fault> {
     let mut chunks = body.into_data_stream();
+    let mut is_taken = true;
     while let Some(chunk) = chunks.next().await {
         let chunk =
             chunk.map_err(|error| Fault::invalid(format!("the upload broke off: {error}")))?;
-        if stream.write_all(&chunk).await.is_err() {
-            // The host has said why before it hung up: that is what is read next.
-            return Ok(());
-        }
+        // When the host hangs up it has said why: that is what is read next. The rest of the body is
+        // read all the same, because a client that cannot send does not read the answer.
+        is_taken = is_taken && stream.write_all(&chunk).await.is_ok();
     }
     Ok(())
 }

@@ -94,9 +94,15 @@ pub(crate) fn send(
         bail!("{}: only a file can be uploaded", source.display());
     }
     let progress = Progress::start(format!("upload {path}"), size);
-    let content = Metered { file, done: 0, progress: Some(progress) };
+    let content = Metered { file, done: 0, progress: progress.clone() };
     let query = json!({ "path": path, "overwrite": overwrite });
-    client.upload(row("datastore_upload"), &[datastore], &query, size, content)?;
+    match client.upload(row("datastore_upload"), &[datastore], &query, size, content) {
+        Ok(()) => progress.finish("sent"),
+        Err(error) => {
+            progress.give_up();
+            return Err(error.into());
+        }
+    }
     Ok(())
 }
 
@@ -159,24 +165,14 @@ fn copy(from: &mut impl Read, to: &mut fs_err::File, progress: &Progress) -> any
 struct Metered {
     file: fs_err::File,
     done: u64,
-    progress: Option<Progress>,
+    progress: Progress,
 }
 
 impl Read for Metered {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
         self.done += u64::try_from(count).unwrap_or_default();
-        if let Some(progress) = &self.progress {
-            progress.set(self.done);
-        }
+        self.progress.set(self.done);
         Ok(count)
-    }
-}
-
-impl Drop for Metered {
-    fn drop(&mut self) {
-        if let Some(progress) = self.progress.take() {
-            progress.finish("sent");
-        }
     }
 }

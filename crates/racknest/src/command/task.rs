@@ -54,6 +54,8 @@ pub(crate) fn wait_for_all(
     let failed = ended.iter().map(|task| u64::from(failures(task))).sum::<u64>();
     match failed {
         0 => progress.finish(&done_text(total)),
+        // The reason says it all.
+        _ if total == 1 => progress.give_up(),
         _ => progress.finish(&format!("{} of {total} done", total - failed)),
     }
     report(&ended)?;
