@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 
+use crate::boxes::config::BoxFile;
 use crate::boxes::{BoxHome, ask, process};
 use crate::clock::{Stopwatch, pause};
 use crate::command::Setting;
@@ -53,6 +54,25 @@ pub(crate) fn down(args: &DownArgs, setting: &Setting) -> anyhow::Result<()> {
         }
     }
     let change = home.lock_change()?;
+    let was_running = end(&home, &file)?;
+    if args.destroy {
+        destroy(&home, &file.name)?;
+        print::note(format!("box '{}' is gone", file.name));
+    } else if was_running {
+        print::note(format!("box '{}' is down; `racknest up` brings it back", file.name));
+    } else {
+        print::note(format!("box '{}' was down already", file.name));
+    }
+    drop(change);
+    Ok(())
+}
+
+/// Ends every process of a box and removes its sockets; whether anything ran. The caller holds the
+/// box's lock for changes.
+///
+/// # Errors
+/// A process does not end.
+pub(crate) fn end(home: &BoxHome, file: &BoxFile) -> anyhow::Result<bool> {
     let was_running = home.is_running()?;
     if was_running {
         // The box ends its machines itself, and knows best how.
@@ -73,16 +93,7 @@ pub(crate) fn down(args: &DownArgs, setting: &Setting) -> anyhow::Result<()> {
     if file.run.exists() {
         fs_err::remove_dir_all(&file.run)?;
     }
-    if args.destroy {
-        destroy(&home, &file.name)?;
-        print::note(format!("box '{}' is gone", file.name));
-    } else if was_running || !left.is_empty() {
-        print::note(format!("box '{}' is down; `racknest up` brings it back", file.name));
-    } else {
-        print::note(format!("box '{}' was down already", file.name));
-    }
-    drop(change);
-    Ok(())
+    Ok(was_running || !left.is_empty())
 }
 
 /// The box that is meant: the one named, else that of the profile that is used.

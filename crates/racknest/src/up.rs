@@ -13,9 +13,11 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use racknest_api::v1::about::BoxAbout;
 use racknest_types::bytes::Bytes;
+use racknest_underlay::OutletState;
 
 use crate::boxes::config::{BoxFile, HostEntry, VERSION};
 use crate::boxes::process::Role;
+use crate::boxes::supervise::MANAGER;
 use crate::boxes::{BoxHome, cost, host, process};
 use crate::client::Client;
 use crate::clock::{Stopwatch, pause};
@@ -26,7 +28,7 @@ use crate::deployment::guest::Guest;
 use crate::deployment::{self, Deployment, Overrides, actual, plan};
 use crate::login::log_in;
 use crate::profile::boxes_directory;
-use crate::{print, status};
+use crate::{down, print, status};
 
 /// Where the manager listens when nothing else is said: this machine only.
 const LISTEN: SocketAddr =
@@ -34,6 +36,9 @@ const LISTEN: SocketAddr =
 
 /// How long the manager may take to answer. A store of 100,000 VMs is read in seconds.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// How often the manager may end before it answers: it may have met a port that is just let go.
+const STARTS_MAX: u32 = 3;
 
 /// From one look at something that starts to the next.
 const LOOK: Duration = Duration::from_millis(25);
@@ -138,7 +143,16 @@ pub(crate) fn up(args: &UpArgs, setting: &Setting) -> anyhow::Result<()> {
         ));
     }
     let child = if is_running { None } else { Some(start(&ground.home)?) };
-    let client = wait_until_up(&ground, &file, child)?;
+    let client = match wait_until_up(&ground, &file, child) {
+        Ok(client) => client,
+        Err(error) => {
+            // What does not come up is not left half up; what ran before stays.
+            if !is_running && left.is_empty() {
+                down::end(&ground.home, &file)?;
+            }
+            return Err(error);
+        }
+    };
     let file = keep_port(&ground.home, file)?;
     let client = log_in(&ground.home, &client)?;
     let restarted = bring_back(&ground, &file, &client)?;
@@ -383,18 +397,31 @@ fn wait_until_up(
             bail!("the box ended at its start ({}): {}", status?, log("box"));
         }
         let answer = crate::boxes::ask(file.control().power()).and_then(|outlets| {
+            if ends_at_start(&outlets) {
+                return Err(EndsAtStart(log(MANAGER)).into());
+            }
             let is_plugged = file.are_plugged(&outlets);
             if is_plugged { answering(ground) } else { Err(anyhow!("not all machines have power")) }
         });
         let why = match answer {
             Ok(client) => return Ok(client),
+            Err(why) if why.is::<EndsAtStart>() => return Err(why),
             Err(why) => why,
         };
         if clock.has_passed(ANSWER_MAX) {
-            bail!("the manager does not answer ({why:#}): {}", log("vcenter"));
+            bail!("the manager does not answer ({why:#}): {}", log(MANAGER));
         }
         pause(LOOK);
     }
+}
+
+/// The manager ends as often as it is started; waiting longer would not help.
+#[derive(Debug, thiserror::Error)]
+#[error("the manager ends at its start: {0}")]
+struct EndsAtStart(String);
+
+fn ends_at_start(outlets: &[OutletState]) -> bool {
+    outlets.iter().any(|on| on.machine.as_str() == MANAGER && on.restarts >= STARTS_MAX)
 }
 
 fn answering(ground: &Ground) -> anyhow::Result<Client> {
@@ -408,7 +435,9 @@ fn answering(ground: &Ground) -> anyhow::Result<Client> {
 
 fn last_lines(log: &Path) -> String {
     let text = fs_err::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().rev().take(LOG_LINES).collect();
+    let mut lines: Vec<&str> = text.lines().rev().take(LOG_LINES).collect();
+    // A process that is started again says the same again.
+    lines.dedup();
     let lines = lines.into_iter().rev().collect::<Vec<_>>().join("; ");
     format!("{lines} (all of it is in {})", log.display())
 }

@@ -18,7 +18,7 @@ use super::config::BoxFile;
 use super::{BoxHome, host};
 
 /// The manager's name on the underlay.
-const MANAGER: &str = "vcenter";
+pub(crate) const MANAGER: &str = "vcenter";
 
 /// Threads that carry bytes; a box has two cores.
 const WORKER_THREADS: usize = 2;
