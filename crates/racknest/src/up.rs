@@ -272,7 +272,7 @@ impl Ground {
         let file = BoxFile {
             version: VERSION,
             name: self.wanted.name.clone(),
-            listen: self.listen(args),
+            listen: settled(self.listen(args))?,
             run,
             driver: self.wanted.driver,
             options: self.wanted.options,
@@ -329,6 +329,17 @@ fn find_program(name: &str) -> anyhow::Result<PathBuf> {
         let package = if name == "qemu-img" { "qemu-utils" } else { "qemu-system-x86" };
         format!("{name} is missing: install it with `sudo apt-get install {package}`, or use --simulated")
     })
+}
+
+/// Port 0 asks for any that is free. It is chosen once and kept: a manager that is started again
+/// must answer where its clients look for it.
+fn settled(listen: SocketAddr) -> anyhow::Result<SocketAddr> {
+    match listen.port() {
+        0 => TcpListener::bind(listen)
+            .and_then(|listener| listener.local_addr())
+            .with_context(|| format!("no port is free on {}", listen.ip())),
+        _ => Ok(listen),
+    }
 }
 
 /// Nobody else may listen where the manager will; a manager that a crashed box left behind does.

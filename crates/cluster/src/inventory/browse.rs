@@ -274,15 +274,16 @@ impl Inventory {
             .ok_or_else(|| Fault::not_found(format!("role '{text}'")))
     }
 
-    /// Any object, by its id.
+    /// Any object of the tree, by its id, its name, or its path from the root.
     ///
     /// # Errors
-    /// It is not there, or the text is not an id.
-    pub fn find_entity(&self, id: &str) -> Result<EntityRef, Fault> {
-        let entity: EntityRef = id
-            .parse()
-            .map_err(|error| Fault::invalid(format!("{error}; write for example vm-42")))?;
-        if self.record_exists(entity) { Ok(entity) } else { Err(Fault::not_found(entity)) }
+    /// There is none, or several have that name.
+    pub fn find_entity(&self, text: &str) -> Result<EntityRef, Fault> {
+        match text.parse::<EntityRef>() {
+            Ok(entity) if self.record_exists(entity) => Ok(entity),
+            Ok(entity) => Err(Fault::not_found(entity)),
+            Err(_) => self.find_named("object", text, |_| true),
+        }
     }
 
     fn find_named(

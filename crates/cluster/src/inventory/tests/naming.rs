@@ -12,6 +12,10 @@ fn names_are_unique_among_siblings_and_can_be_paths() {
     let web = it.folder_create(now, USER, vms, "web").expect("a new name");
     assert_eq!(it.find_folder("/dc/vm/web"), Ok(web));
     assert_eq!(it.path(web.into()), "/dc/vm/web");
+    assert_eq!(it.find_entity("web"), Ok(web.into()));
+    assert_eq!(it.find_entity(&std::format!("{web}")), Ok(web.into()));
+    assert_eq!(it.find_entity("nothing").expect_err("no such name").code, FaultCode::NotFound);
+    assert_eq!(it.find_entity("vm-9999").expect_err("no such id").code, FaultCode::NotFound);
     for bad in ["", "a/b", " a", ".a", "a\nb", "[ds]", "100%", &"x".repeat(81)] {
         let fault = it.folder_create(now, USER, vms, bad).expect_err(bad);
         assert_eq!(fault.code, FaultCode::InvalidArgument, "{bad}");
