@@ -113,7 +113,7 @@ fn meant(args: &DownArgs, setting: &Setting) -> anyhow::Result<BoxHome> {
 
 /// Deletes the directory and the profile. Only what a box makes is deleted: the directory may be one
 /// that holds other things.
-fn destroy(home: &BoxHome, name: &str) -> anyhow::Result<()> {
+pub(crate) fn destroy(home: &BoxHome, name: &str) -> anyhow::Result<()> {
     for entry in fs_err::read_dir(home.directory())? {
         let entry = entry?;
         let is_own = entry.file_name().to_str().is_some_and(|name| OWN.contains(&name));

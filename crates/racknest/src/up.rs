@@ -150,6 +150,9 @@ pub(crate) fn up(args: &UpArgs, setting: &Setting) -> anyhow::Result<()> {
             if !is_running && left.is_empty() {
                 down::end(&ground.home, &file)?;
             }
+            if ground.existing.is_none() {
+                down::destroy(&ground.home, &file.name)?;
+            }
             return Err(error);
         }
     };
@@ -250,13 +253,13 @@ impl Ground {
         let name = &self.wanted.name;
         if is_running && self.is_deployed {
             bail!(
-                "box '{name}' is up already: see `racknest status`, or bring it down with `racknest \
+                "box '{name}' is already running: see `racknest status`, or bring it down with `racknest \
                  down`"
             );
         }
         if is_running && self.home.deployed().exists() {
             bail!(
-                "box '{name}' is up already: change it with `racknest apply FILE`, or bring it down \
+                "box '{name}' is already running: change it with `racknest apply FILE`, or bring it down \
                  first"
             );
         }

@@ -3,11 +3,12 @@
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 
 use super::{Setting, path_value, row};
+use crate::client::CallError;
 use crate::print::{self, Progress};
 
 /// How much is copied between two moves of the bar.
@@ -100,10 +101,21 @@ pub(crate) fn send(
         Ok(()) => progress.finish("sent"),
         Err(error) => {
             progress.give_up();
-            return Err(error.into());
+            return Err(broken_off(error, datastore, path));
         }
     }
     Ok(())
+}
+
+/// A manager that refuses in the middle of a file closes the connection, and its reason is lost.
+fn broken_off(error: CallError, datastore: &str, path: &str) -> anyhow::Error {
+    match error {
+        CallError::Unreachable { why, .. } => anyhow!(
+            "the upload of {path} to {datastore} was broken off ({why}): see with `racknest \
+             datastore list` whether there is room"
+        ),
+        CallError::Fault(_) | CallError::Answer { .. } => error.into(),
+    }
 }
 
 /// Where a file goes on a datastore.
