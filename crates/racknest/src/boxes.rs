@@ -287,13 +287,13 @@ impl BoxFile {
         self.run.join("hosts").join(name)
     }
 
-    /// Whether these are the box's machines: the manager, and its hosts or the one process that is
-    /// all of them.
+    /// Whether these are the box's machines: the manager, and its hosts.
     pub(crate) fn are_plugged(&self, outlets: &[OutletState]) -> bool {
         let is_plugged = |name: &str| outlets.iter().any(|on| on.machine.as_str() == name);
-        let processes = if self.share_process { 1 } else { self.hosts.len() };
-        outlets.len() == processes + 1
-            && (self.share_process || self.hosts.iter().all(|entry| is_plugged(&entry.name)))
+        // Beside the hosts there are the manager and, where they share one, their process.
+        let others = if self.share_process { 2 } else { 1 };
+        outlets.len() == self.hosts.len() + others
+            && self.hosts.iter().all(|entry| is_plugged(&entry.name))
     }
 
     /// The desk of the box.

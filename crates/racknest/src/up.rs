@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
+use racknest_api::operation::Nothing;
 use racknest_api::v1::about::BoxAbout;
+use racknest_api::v1::task::{Task, TaskFilter, TaskList, TaskState};
 use racknest_types::bytes::Bytes;
 use racknest_underlay::OutletState;
 
@@ -22,6 +24,7 @@ use crate::boxes::{BoxHome, cost, host, process};
 use crate::client::Client;
 use crate::clock::{Stopwatch, pause};
 use crate::command::Setting;
+use crate::command::task::wait_for_all;
 use crate::deployment::apply::{Applier, wait_connected};
 use crate::deployment::config::{BootName, DriverName, File};
 use crate::deployment::guest::Guest;
@@ -164,6 +167,12 @@ pub(crate) fn up(args: &UpArgs, setting: &Setting) -> anyhow::Result<()> {
     }
     // An alarm is no reason to say that the box is not up.
     status::show(&ground.home, &file, &client, setting.format, Some(clock.elapsed()))?;
+    if file.options.page_merging && !is_merging() {
+        print::note(
+            "note: page merging is asked for and the kernel's is off: `echo 1 | sudo tee \
+             /sys/kernel/mm/ksm/run` switches it on",
+        );
+    }
     if restarted > 0 {
         print::note(format!("{restarted} VMs run as they did before"));
     }
@@ -381,6 +390,11 @@ fn start(home: &BoxHome) -> anyhow::Result<Child> {
         .context("the box process cannot be started")
 }
 
+/// Whether the kernel merges pages at all, which only root can switch on.
+fn is_merging() -> bool {
+    fs_err::read_to_string("/sys/kernel/mm/ksm/run").is_ok_and(|run| run.trim() == "1")
+}
+
 /// A port that was taken because it was free is kept, so that the address stays good when the
 /// manager is started again.
 fn keep_port(home: &BoxHome, mut file: BoxFile) -> anyhow::Result<BoxFile> {
@@ -474,7 +488,21 @@ fn bring_back(ground: &Ground, file: &BoxFile, client: &Client) -> anyhow::Resul
     Ok(actual::summary(client)?.vms_powered_on)
 }
 
+/// Waits for what a start that was interrupted has left at work: the manager carries on alone, and
+/// what it is making must not be asked for again.
+fn finish_running(client: &Client) -> anyhow::Result<()> {
+    let running = TaskFilter { state: Some(TaskState::Running), ..TaskFilter::default() };
+    let tasks = client.call::<TaskList>(&[], &running, &Nothing {})?.items;
+    let makes = |task: &Task| matches!(task.operation.as_str(), "vm_clone" | "vm_create");
+    let tasks: Vec<Task> = tasks.into_iter().filter(makes).collect();
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    wait_for_all(client, "finish what was begun", tasks).map(drop)
+}
+
 fn deploy(ground: &Ground, client: &Client) -> anyhow::Result<()> {
+    finish_running(client)?;
     let is = actual::read(client)?;
     let plan = plan::plan(&ground.wanted, &is, false);
     Applier { client, wanted: &ground.wanted, home: Some(&ground.home) }.apply(&plan)?;

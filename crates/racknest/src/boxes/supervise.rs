@@ -141,6 +141,15 @@ impl Running {
                 self.power.plug(outlet).await?;
             }
         }
+        if self.file.share_process {
+            let all: MachineName = host::ALL.parse()?;
+            for entry in &self.file.hosts {
+                let machine: MachineName = entry.name.parse()?;
+                if !known.contains(&machine) {
+                    self.power.plug_carried(machine, &all).await?;
+                }
+            }
+        }
         Ok(())
     }
 
