@@ -25,7 +25,7 @@ down: ## stop the data centre
 
 .PHONY: test
 test: DEPS_FOR = --tests
-test: build guest ## check everything: formats, lints, tests, with real guests
+test: deps guest ## check everything: formats, lints, tests, with real guests
 	@cargo xtask check
 
 .PHONY: bench
