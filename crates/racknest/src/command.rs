@@ -4,7 +4,7 @@
 //! are its arguments and the fields of its query and body its flags ([`input`]). So every operation
 //! is a command from the moment it is in the table, and the two cannot drift apart. Beside that
 //! stand, by kind: what a list shows ([`columns`]), and the few verbs that do more than one request
-//! ([`console`], [`event`], [`file`], [`session`], [`stats`], [`task`]).
+//! ([`console`], [`event`], [`mod@file`], [`session`], [`stats`], [`task`]).
 
 pub(crate) mod columns;
 pub(crate) mod console;
