@@ -71,7 +71,7 @@ impl Rack {
     pub(super) fn own_memory_mib(&self) -> anyhow::Result<f64> {
         let status = self.status()?;
         let roles = status["processes"].as_object().context("status lists processes")?;
-        let own = roles.iter().filter(|(role, _)| !role.starts_with("guest") && *role != "VM");
+        let own = roles.iter().filter(|(role, _)| *role != "guests");
         own.map(|(_, part)| number(part, "memory_bytes").map(|bytes| bytes / MIB)).sum()
     }
 
@@ -103,10 +103,15 @@ impl Rack {
 
     /// Runs the load generator against the box's manager.
     pub(super) fn load(&self, words: &[&str]) -> anyhow::Result<Value> {
-        let target = self.racknest(&["profile", "show", "-o", "json"])?;
-        let target: Value = serde_json::from_str(&target)?;
-        let text = |key: &str| target[key].as_str().with_context(|| format!("no '{key}'"));
-        let target = [text("address")?, text("certificate")?, text("token")?];
+        let profiles = self.home.join(".config/racknest/profiles.toml");
+        let profiles = fs::read_to_string(&profiles).context("the profile that `up` made")?;
+        let text = |key: &str| {
+            let value =
+                profiles.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+            value.map(|value| value.trim_matches('"')).with_context(|| format!("no '{key}'"))
+        };
+        let certificate = self.directory.join("manager/tls/ca.pem");
+        let target = [text("address")?, path(&certificate)?, text("token")?];
         load(&[&target, words].concat())
     }
 
