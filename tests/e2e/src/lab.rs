@@ -129,6 +129,11 @@ impl Lab {
         ] {
             command.env(variable, self.root.path().join(name));
         }
+        // Beside the sources: the program may be built into a directory elsewhere.
+        let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest/build");
+        if guest.exists() {
+            command.env("RACKNEST_GUEST", guest);
+        }
         command.current_dir(self.root.path().join("home"));
     }
 

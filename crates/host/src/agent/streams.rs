@@ -152,6 +152,9 @@ async fn receive_file(
 }
 
 /// Moves this many bytes. The outer error is the source's, the inner one the target's.
+///
+/// After the target has failed, the rest is read all the same: a stream that is closed with bytes
+/// unread loses what was said last, and that is the reason for the failure.
 async fn copy_exactly(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
@@ -159,18 +162,22 @@ async fn copy_exactly(
 ) -> Result<io::Result<()>, StreamError> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut left = size;
+    let mut written = Ok(());
     while left > 0 {
         let room = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES);
         let count = from.read(&mut chunk[..room]).await.map_err(StreamError::Broken)?;
         if count == 0 {
             return Err(StreamError::Broken(io::ErrorKind::UnexpectedEof.into()));
         }
-        if let Err(error) = to.write_all(&chunk[..count]).await {
-            return Ok(Err(error));
+        if written.is_ok() {
+            written = to.write_all(&chunk[..count]).await;
         }
         left = left.saturating_sub(u64::try_from(count).unwrap_or(left));
     }
-    Ok(to.flush().await)
+    match written {
+        Ok(()) => Ok(to.flush().await),
+        failed => Ok(failed),
+    }
 }
 
 async fn on_disk<T: Send + 'static>(
