@@ -9,6 +9,10 @@
 //! one side does not know is a reason to refuse the connection, which is why [`VERSION`] is the
 //! first thing said.
 
+pub mod ha;
+pub mod ha_message;
+
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -23,7 +27,7 @@ use crate::record::host::{Claim, DriverKind};
 use crate::record::vm::{DiskSource, PowerState, VmConfig};
 
 /// The version of these messages.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The underlay port on which a host's agent takes [`ToHost`] messages.
 pub const CONTROL_PORT: u16 = 902;
@@ -69,6 +73,10 @@ pub enum ToHost {
     Register(Vec<Registration>),
     /// Forget this VM: it belongs to another host. Its files stay. No answer.
     Unregister(VmId),
+    /// The host's cluster, for its HA agent. Kept by the host. No answer.
+    Ha(Box<ha::HaCluster>),
+    /// HA reports up to this number are saved: the host may forget them.
+    HaSaved(u64),
     /// Are you there? Answered by [`FromHost::Pong`].
     Ping,
 }
@@ -244,6 +252,9 @@ pub enum FromHost {
         /// Each VM that runs.
         vms: Vec<VmSample>,
     },
+    /// What its HA agent saw and did, oldest first; again after each connect until
+    /// [`ToHost::HaSaved`].
+    Ha(Vec<ha::HaReport>),
     /// I am here.
     Pong,
 }
@@ -255,6 +266,10 @@ pub struct VmReport {
     pub vm: VmId,
     /// Whether it runs.
     pub power: PowerState,
+    /// The epoch of the lease it runs under, or last ran under; 0 for none. Of two hosts that
+    /// report a VM, the higher epoch has it.
+    #[serde(default)]
+    pub epoch: u64,
     /// The guest's network address, if it said one.
     pub guest_address: Option<String>,
 }

@@ -372,6 +372,8 @@ impl<D: Driver> Agent<D> {
                 }
             }
             ToHost::Unregister(vm) => self.lanes.push(vm, Job::Forget),
+            // The HA agent is not here yet.
+            ToHost::Ha(_) | ToHost::HaSaved(_) => {}
             ToHost::Ping => self.send(FromHost::Pong),
         }
     }

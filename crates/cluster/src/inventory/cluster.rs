@@ -1,5 +1,6 @@
 //! Clusters.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 
 use racknest_types::fault::Fault;
@@ -11,6 +12,7 @@ use crate::record::cluster::ClusterRecord;
 use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
 use crate::record::folder::FolderKind;
+use crate::record::ha::HaSettings;
 use crate::record::pool::{Allocation, PoolRecord};
 
 /// What a cluster's root pool is called, as in vSphere.
@@ -43,7 +45,18 @@ impl Inventory {
                 memory: Allocation::default(),
             },
         );
-        self.clusters.insert(id, ClusterRecord { id, name: name.into(), folder, root_pool });
+        self.clusters.insert(
+            id,
+            ClusterRecord {
+                id,
+                name: name.into(),
+                folder,
+                root_pool,
+                ha: HaSettings::default(),
+                ha_policies: BTreeMap::new(),
+                ha_generation: 0,
+            },
+        );
         self.index.put_name(folder.into(), name, id);
         self.index.put_name(id.into(), ROOT_POOL, root_pool);
         self.touch_created(root_pool);

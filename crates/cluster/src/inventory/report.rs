@@ -88,7 +88,10 @@ impl Inventory {
             FromHost::VmChanged { report, died, reason } => {
                 self.handle_vm_changed(now, host, &report, died, &reason);
             }
-            FromHost::Hello { .. } | FromHost::Samples { .. } | FromHost::Pong => {}
+            FromHost::Hello { .. }
+            | FromHost::Samples { .. }
+            | FromHost::Ha(_)
+            | FromHost::Pong => {}
         }
     }
 

@@ -176,7 +176,7 @@ impl World {
             "mark_template" => it.vm_mark_template(now, USER, vm),
             "died" => {
                 let host = it.vm(vm)?.host;
-                let report = VmReport { vm, power: PowerState::Off, guest_address: None };
+                let report = VmReport { vm, power: PowerState::Off, epoch: 0, guest_address: None };
                 let reason = "qemu: killed".into();
                 let message = FromHost::VmChanged { report, died: true, reason };
                 it.handle_host_message(now, host, message);
@@ -271,6 +271,8 @@ impl World {
                 std::format!("cancel {}", self.inventory.name((*vm).into()))
             }
             ToHost::Mounts(_) => "mounts".into(),
+            ToHost::Ha(cluster) => std::format!("ha generation {}", cluster.generation),
+            ToHost::HaSaved(number) => std::format!("ha reports to {number} are saved"),
             ToHost::Hello { .. } | ToHost::Ping => panic!("the inventory does not say {message:?}"),
         }
     }
@@ -354,7 +356,7 @@ fn report(inventory: &Inventory, text: &str) -> VmReport {
     let (name, power) = text.split_once(':').expect("NAME:POWER");
     let power = if power == "on" { PowerState::On } else { PowerState::Off };
     let vm = inventory.find_vm(name).unwrap_or(VmId::from_raw(9999));
-    VmReport { vm, power, guest_address: None }
+    VmReport { vm, power, epoch: 0, guest_address: None }
 }
 
 fn clone_of(source: VmId, prefix: &str, numbers: [&str; 3], how: &str) -> CloneVm {

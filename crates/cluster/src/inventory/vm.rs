@@ -188,6 +188,7 @@ impl Inventory {
             pending: None,
             current_snapshot: None,
             next_layer: 1,
+            epoch: 0,
             created: now,
         };
         self.index.put_name(vm.folder.into(), &vm.name, id);

@@ -1,9 +1,12 @@
 //! Clusters of hosts.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 
-use racknest_types::id::{ClusterId, FolderId, PoolId};
+use racknest_types::id::{ClusterId, FolderId, PoolId, VmId};
 use serde::{Deserialize, Serialize};
+
+use super::ha::{HaSettings, VmHaPolicy};
 
 /// A cluster of hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,4 +19,13 @@ pub struct ClusterRecord {
     pub folder: FolderId,
     /// The resource pool that is all of it; every other pool hangs below.
     pub root_pool: PoolId,
+    /// What it wants of HA.
+    #[serde(default)]
+    pub ha: HaSettings,
+    /// What HA does differently for single VMs.
+    #[serde(default)]
+    pub ha_policies: BTreeMap<VmId, VmHaPolicy>,
+    /// Counts the changes of what its HA agents are told.
+    #[serde(default)]
+    pub ha_generation: u64,
 }

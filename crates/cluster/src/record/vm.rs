@@ -41,6 +41,9 @@ pub struct VmRecord {
     pub current_snapshot: Option<SnapshotId>,
     /// The number the next disk layer's file gets, so that no file name is used twice.
     pub next_layer: u32,
+    /// The highest epoch of its run lease that a host has reported; 0 before the first.
+    #[serde(default)]
+    pub epoch: u64,
     /// When it was made.
     pub created: Timestamp,
 }

@@ -135,7 +135,7 @@ impl Known {
     }
 
     fn report(&self, vm: VmId) -> VmReport {
-        VmReport { vm, power: self.power, guest_address: self.address_if_on() }
+        VmReport { vm, power: self.power, epoch: 0, guest_address: self.address_if_on() }
     }
 
     fn address_if_on(&self) -> Option<String> {

@@ -74,6 +74,8 @@ pub(super) async fn greet(stream: Stream) -> Result<Caller, HelloError> {
             | ToHost::Cancel { .. }
             | ToHost::Register(_)
             | ToHost::Unregister(_)
+            | ToHost::Ha(_)
+            | ToHost::HaSaved(_)
             | ToHost::Ping,
         )
         | None => Err(HelloError::Missing),

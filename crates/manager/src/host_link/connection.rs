@@ -175,6 +175,7 @@ async fn hear(
             }
             message @ (FromHost::Done { .. }
             | FromHost::Progress { .. }
+            | FromHost::Ha(_)
             | FromHost::Hello { .. }) => core.host_said(connection, message).await,
             message @ FromHost::VmChanged { .. } => {
                 if let FromHost::VmChanged { report, .. } = &message {

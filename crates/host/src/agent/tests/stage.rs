@@ -100,7 +100,7 @@ impl Driver for Scripted {
         let report = |registration: &Registration| {
             let vm = registration.spec.id;
             power.insert(vm, registration.power);
-            VmReport { vm, power: registration.power, guest_address: None }
+            VmReport { vm, power: registration.power, epoch: 0, guest_address: None }
         };
         let reports = known.iter().map(report).collect();
         self.adopted.lock().unwrap().extend(known);

@@ -91,6 +91,6 @@ impl Guest {
     }
 
     pub(super) fn report(&self, vm: VmId) -> VmReport {
-        VmReport { vm, power: self.power, guest_address: self.address(vm.raw()) }
+        VmReport { vm, power: self.power, epoch: 0, guest_address: self.address(vm.raw()) }
     }
 }
