@@ -12,6 +12,7 @@ pub mod alarm;
 pub mod cluster;
 pub mod datacenter;
 pub mod datastore;
+pub mod drs;
 pub mod entity;
 pub mod event;
 pub mod folder;

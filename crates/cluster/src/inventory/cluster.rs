@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::vec::Vec;
 
 use racknest_types::fault::Fault;
 use racknest_types::id::{ClusterId, FolderId, PoolId};
@@ -9,6 +10,7 @@ use racknest_types::time::Timestamp;
 
 use super::Inventory;
 use crate::record::cluster::ClusterRecord;
+use crate::record::drs::DrsSettings;
 use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
 use crate::record::folder::FolderKind;
@@ -55,6 +57,9 @@ impl Inventory {
                 ha: HaSettings::default(),
                 ha_policies: BTreeMap::new(),
                 ha_generation: 0,
+                drs: DrsSettings::default(),
+                rules: Vec::new(),
+                groups: Vec::new(),
             },
         );
         self.index.put_name(folder.into(), name, id);

@@ -2,10 +2,12 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use racknest_types::id::{ClusterId, FolderId, PoolId, VmId};
 use serde::{Deserialize, Serialize};
 
+use super::drs::{DrsSettings, Group, Rule};
 use super::ha::{HaSettings, VmHaPolicy};
 
 /// A cluster of hosts.
@@ -28,4 +30,13 @@ pub struct ClusterRecord {
     /// Counts the changes of what its HA agents are told.
     #[serde(default)]
     pub ha_generation: u64,
+    /// How its hosts are kept in balance.
+    #[serde(default)]
+    pub drs: DrsSettings,
+    /// The rules over where its VMs run, the oldest first.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+    /// The groups its rules speak of.
+    #[serde(default)]
+    pub groups: Vec<Group>,
 }
