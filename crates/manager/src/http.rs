@@ -12,6 +12,7 @@
 
 pub mod fault;
 mod metrics;
+mod unread;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -21,6 +22,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::middleware::from_fn;
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use axum_server::Handle;
@@ -34,7 +36,7 @@ use crate::state::State;
 /// The largest body of a request that is not a file.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// For the TLS handshake, the first request, and the headers of every other.
+/// For the TLS handshake, the first request, the headers of every other, and a body that is left.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A client that vanished without a word is noticed after about two minutes.
@@ -134,6 +136,7 @@ pub(crate) fn router(state: State) -> Router {
         .merge(crate::rest::router())
         .fallback(nothing_here)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(unread::read_the_rest))
         .with_state(state)
 }
 
