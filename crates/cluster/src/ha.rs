@@ -17,6 +17,7 @@
 //! never compared.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use racknest_types::id::{HostId, VmId};
 
@@ -44,6 +45,8 @@ pub enum Event {
     Looked {
         /// The datastore.
         datastore: String,
+        /// Which leases were read, as it was asked.
+        leases: LeasesWanted,
         /// What it says; `None` if it was not reached.
         sight: Option<DatastoreSight>,
     },
@@ -81,6 +84,17 @@ pub enum Event {
     Leaving,
     /// Time has passed; nothing else has happened.
     Tick,
+}
+
+/// Which leases of a datastore are to be read besides its beats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeasesWanted {
+    /// None.
+    No,
+    /// Those of these VMs: a host that checks its own.
+    Of(Vec<VmId>),
+    /// All: a primary that looks for VMs to restart.
+    All,
 }
 
 /// How a host reaches a datastore.
@@ -148,8 +162,8 @@ pub enum Action {
     Look {
         /// The datastore.
         datastore: String,
-        /// Whether the leases are wanted too, which is more to read.
-        leases: bool,
+        /// Which leases are wanted too.
+        leases: LeasesWanted,
     },
     /// Take a lease newer than this epoch, then start the VM; [`Event::StartEnded`]. It is known to
     /// this host from then on.

@@ -12,5 +12,6 @@ extern crate std;
 pub mod drs;
 pub mod ha;
 pub mod inventory;
+pub mod lease;
 pub mod record;
 pub mod wire;

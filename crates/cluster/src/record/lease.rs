@@ -6,7 +6,7 @@
 //! the VM is enough to start it anywhere, with the manager dead: the leases of a datastore are its
 //! list of protected VMs.
 
-use racknest_types::id::HostId;
+use racknest_types::id::{ClusterId, HostId};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::VmSpec;
@@ -18,6 +18,10 @@ pub struct RunLease {
     pub epoch: u64,
     /// The host that may run it.
     pub holder: HostId,
+    /// The cluster of that host, if the host knew it: a datastore may serve several clusters, and
+    /// none restarts the VMs of another.
+    #[serde(default)]
+    pub cluster: Option<ClusterId>,
     /// What its holder does with it.
     pub state: LeaseState,
     /// The VM as it was when the lease was written.

@@ -145,6 +145,17 @@ pub enum HaNews {
     Reset(VmId),
     /// A guest was silent and its VM had used up its resets.
     ResetRefused(VmId),
+    /// A VM was not ready in time, so those that wait for it are restarted all the same.
+    NotReady(VmId),
+    /// The reporting host cannot reach a datastore.
+    DatastoreLost {
+        /// The datastore.
+        datastore: String,
+        /// Whether it is lost for good (PDL) and not only without a path (APD).
+        for_good: bool,
+    },
+    /// The reporting host reaches a datastore again.
+    DatastoreBack(String),
     /// Restarts wait until a mass failure is confirmed.
     HealingHeld,
     /// The mass failure was confirmed or is over.
