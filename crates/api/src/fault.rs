@@ -22,7 +22,7 @@ pub const fn status(code: FaultCode) -> u16 {
         | FaultCode::RequestCanceled => 409,
         FaultCode::SystemError => 500,
         FaultCode::NotSupported => 501,
-        FaultCode::HostNotConnected => 503,
+        FaultCode::HostNotConnected | FaultCode::InaccessibleDatastore => 503,
         FaultCode::Timedout => 504,
         FaultCode::NoDiskSpace => 507,
     }

@@ -17,6 +17,7 @@ use racknest_host::clock::Stopwatch;
 use racknest_host::mounts::Mounts;
 use racknest_host::own_usage::OwnUsage;
 use racknest_host::registry::Registry;
+use racknest_host::storage_path::StoragePath;
 use racknest_host::vm::Driver;
 use racknest_host::vm::simulated::Simulated;
 use racknest_types::bytes::Bytes;
@@ -103,6 +104,7 @@ async fn start_host(
         registry: Registry::in_memory(),
         records: vec![],
         mounts: Mounts::default(),
+        storage: StoragePath::connected(),
         network: None,
         usage: OwnUsage::shared_by(u32::try_from(HOSTS)?),
     };

@@ -42,12 +42,14 @@ use self::connection::{Caller, Connection, HelloError};
 use self::lanes::{Cancelled, Job, Lanes};
 use self::perform::{After, Outcome, Performer};
 use self::sampling::Sampling;
+use self::streams::Disks;
 use crate::clock;
 use crate::mounts::Mounts;
 use crate::net::{Heard, Network, Order};
 use crate::own_usage::OwnUsage;
 use crate::registry::Registry;
 use crate::registry::record::RegistryRecord;
+use crate::storage_path::StoragePath;
 use crate::vm::{Course, Driver, Duplex, VmEvent};
 
 /// Both ways to a caller.
@@ -83,6 +85,8 @@ pub struct Parts<D> {
     pub records: Vec<RegistryRecord>,
     /// Its datastores.
     pub mounts: Mounts,
+    /// The way to them.
+    pub storage: StoragePath,
     /// Its switch; `None` where guests send no frames.
     pub network: Option<Network>,
     /// What the process itself takes.
@@ -99,6 +103,7 @@ pub struct Agent<D> {
     driver: Arc<D>,
     registry: Registry,
     mounts: Mounts,
+    storage: StoragePath,
     network: Option<Network>,
     book: Book,
     lanes: Lanes,
@@ -156,7 +161,8 @@ impl<D: Driver> Agent<D> {
     /// An agent that has not begun.
     #[must_use]
     pub fn new(parts: Parts<D>) -> Self {
-        let Parts { name, claim, driver, registry, records, mounts, network, usage } = parts;
+        let Parts { name, claim, driver, registry, records, mounts, storage, network, usage } =
+            parts;
         let limit = match driver.kind() {
             DriverKind::Qemu => QEMU_JOBS_MAX,
             DriverKind::Simulated => usize::MAX,
@@ -170,6 +176,7 @@ impl<D: Driver> Agent<D> {
             driver,
             registry,
             mounts,
+            storage,
             network,
             book: Book::default(),
             lanes: Lanes::new(limit),
@@ -300,8 +307,9 @@ impl<D: Driver> Agent<D> {
 
     fn serve_stream(&self, stream: Stream) {
         let (driver, mounts) = (Arc::clone(&self.driver), self.mounts.clone());
+        let disks = Disks { mounts, storage: self.storage.clone() };
         tokio::spawn(async move {
-            if let Err(error) = streams::serve(stream, driver, mounts).await {
+            if let Err(error) = streams::serve(stream, driver, disks).await {
                 let error: &dyn std::error::Error = &error;
                 tracing::debug!(error, "a stream ended early");
             }
@@ -418,7 +426,8 @@ impl<D: Driver> Agent<D> {
             };
             let power = self.book.power(vm);
             let (driver, registry) = (Arc::clone(&self.driver), self.registry.clone());
-            let performer = Performer::new(driver, registry, vm, record);
+            let storage = self.storage.clone();
+            let performer = Performer::new(driver, registry, storage, vm, record);
             let task = job.task();
             let work = performer.run(job, power, Course { percent, cancelled });
             self.jobs.push(Box::pin(tell(work, percents, self.told.clone(), task, vm)));

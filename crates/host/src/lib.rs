@@ -15,6 +15,7 @@ pub mod net;
 pub mod own_usage;
 pub mod registry;
 pub mod run;
+pub mod storage_path;
 #[cfg(test)]
 mod testing;
 pub mod vm;

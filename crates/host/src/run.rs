@@ -26,6 +26,7 @@ use crate::mounts::Mounts;
 use crate::net::{Network, Uplink};
 use crate::own_usage::OwnUsage;
 use crate::registry::Registry;
+use crate::storage_path::StoragePath;
 use crate::vm::Driver;
 use crate::vm::qemu::{Footprint, QemuConfig, QemuDriver};
 use crate::vm::simulated::Simulated;
@@ -119,6 +120,7 @@ type Host = tokio::task::JoinHandle<()>;
 async fn start_host(config: HostConfig, usage: OwnUsage, stop: CancellationToken) -> Result<Host> {
     // The name first: a second agent of a host ends here, before it touches anything.
     let underlay = connect(&config).await?;
+    let storage = StoragePath::told_by(underlay.storage());
     match config.driver {
         DriverKind::Simulated => {
             let parts = Parts {
@@ -128,6 +130,7 @@ async fn start_host(config: HostConfig, usage: OwnUsage, stop: CancellationToken
                 registry: Registry::in_memory(),
                 records: vec![],
                 mounts: Mounts::default(),
+                storage,
                 network: None,
                 usage,
             };
@@ -145,6 +148,7 @@ async fn start_host(config: HostConfig, usage: OwnUsage, stop: CancellationToken
                 registry,
                 records,
                 mounts,
+                storage,
                 network: Some(start_network(&config, &layout, &underlay).await?),
                 name: config.name,
                 claim: config.claim,

@@ -37,6 +37,8 @@ pub enum FaultCode {
     InsufficientResources,
     /// The datastore is full.
     NoDiskSpace,
+    /// The host has no path to the datastore.
+    InaccessibleDatastore,
     /// The host does not answer.
     HostNotConnected,
     /// racknest, or the driver behind it, cannot do it.
@@ -51,7 +53,7 @@ pub enum FaultCode {
 
 impl FaultCode {
     /// All of them, for documentation and tables.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidArgument,
         Self::NotAuthenticated,
         Self::InvalidLogin,
@@ -64,6 +66,7 @@ impl FaultCode {
         Self::TaskInProgress,
         Self::InsufficientResources,
         Self::NoDiskSpace,
+        Self::InaccessibleDatastore,
         Self::HostNotConnected,
         Self::NotSupported,
         Self::RequestCanceled,
@@ -87,6 +90,7 @@ impl FaultCode {
             Self::TaskInProgress => "TaskInProgress",
             Self::InsufficientResources => "InsufficientResources",
             Self::NoDiskSpace => "NoDiskSpace",
+            Self::InaccessibleDatastore => "InaccessibleDatastore",
             Self::HostNotConnected => "HostNotConnected",
             Self::NotSupported => "NotSupported",
             Self::RequestCanceled => "RequestCanceled",

@@ -2,6 +2,7 @@
 //!
 //! Each order opens a connection of its own, so that a handle stays good over restarts of the box.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,15 +11,23 @@ use racknest_types::fault::{Fault, FaultCode};
 use tokio::time::timeout;
 
 use crate::packet::PacketSocket;
+use crate::wire::impairment::LinkFaults;
 use crate::wire::{
-    Hello, LinkState, MachineName, NicName, Order, OutletState, REPLY_MAX, Reply, VERSION, encode,
+    Hello, LinkState, MachineName, NicName, Order, OutletState, REPLY_MAX, Reply, StorageLink,
+    StorageState, VERSION, encode,
 };
 
 /// How long an order may take: a cable is changed within one write to the disk.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an order listed.
-type Listed = (Vec<LinkState>, Vec<OutletState>);
+#[derive(Default)]
+struct Listed {
+    links: Vec<LinkState>,
+    adapters: Vec<StorageLink>,
+    groups: Vec<BTreeSet<MachineName>>,
+    outlets: Vec<OutletState>,
+}
 
 /// The desk of a box.
 #[derive(Clone, Debug)]
@@ -72,8 +81,58 @@ impl Control {
     /// # Errors
     /// When the box does not answer.
     pub async fn links(&self) -> Result<Vec<LinkState>, Fault> {
-        let (links, _) = self.order(&Order::Links).await?;
-        Ok(links)
+        Ok(self.order(&Order::Links).await?.links)
+    }
+
+    /// Makes the cable of a card slow, narrow, lossy or deaf, or whole again.
+    ///
+    /// # Errors
+    /// There is no such card, the faults cannot be, or the box does not answer.
+    pub async fn impair(
+        &self,
+        machine: &MachineName,
+        nic: &NicName,
+        faults: LinkFaults,
+    ) -> Result<(), Fault> {
+        let (machine, nic) = (machine.clone(), nic.clone());
+        self.order(&Order::Impair { machine, nic, faults }).await.map(drop)
+    }
+
+    /// Cuts the way of a machine to its storage, or restores it.
+    ///
+    /// # Errors
+    /// As for [`Control::power_off`].
+    pub async fn set_storage(
+        &self,
+        machine: &MachineName,
+        state: StorageState,
+    ) -> Result<(), Fault> {
+        self.order(&Order::Storage { machine: machine.clone(), state }).await.map(drop)
+    }
+
+    /// All storage adapters, in order of machine.
+    ///
+    /// # Errors
+    /// When the box does not answer.
+    pub async fn storage(&self) -> Result<Vec<StorageLink>, Fault> {
+        Ok(self.order(&Order::StorageLinks).await?.adapters)
+    }
+
+    /// Splits the machines into groups that reach only themselves; those named in none are one more
+    /// such group. No group joins all again.
+    ///
+    /// # Errors
+    /// There is no such machine, one is in two groups, or the box does not answer.
+    pub async fn partition(&self, groups: Vec<BTreeSet<MachineName>>) -> Result<(), Fault> {
+        self.order(&Order::Partition { groups }).await.map(drop)
+    }
+
+    /// The groups that the machines are split into.
+    ///
+    /// # Errors
+    /// When the box does not answer.
+    pub async fn groups(&self) -> Result<Vec<BTreeSet<MachineName>>, Fault> {
+        Ok(self.order(&Order::Groups).await?.groups)
     }
 
     /// All machines of the box and whether they run, in order of name.
@@ -81,8 +140,7 @@ impl Control {
     /// # Errors
     /// When the box does not answer.
     pub async fn power(&self) -> Result<Vec<OutletState>, Fault> {
-        let (_, outlets) = self.order(&Order::Power).await?;
-        Ok(outlets)
+        Ok(self.order(&Order::Power).await?.outlets)
     }
 
     /// Takes a machine's power away, its guests' with it; returns when all are gone.
@@ -137,25 +195,34 @@ impl Control {
 
     async fn read_replies(&self, socket: &PacketSocket) -> Result<Listed, Fault> {
         let mut buffer = vec![0; REPLY_MAX];
-        let (mut all_links, mut all_outlets) = Listed::default();
-        let mut is_complete = false;
-        while !is_complete {
+        let mut listed = Listed::default();
+        loop {
             let size = socket.recv(&mut buffer).await.map_err(|error| self.silent(&error))?;
             let reply = serde_json::from_slice(&buffer[..size]);
-            match reply.map_err(|error| self.silent(&error.into()))? {
-                Reply::Done => return Ok((all_links, all_outlets)),
+            let more = match reply.map_err(|error| self.silent(&error.into()))? {
+                Reply::Done => false,
                 Reply::Failed(fault) => return Err(fault),
                 Reply::Links { links, more } => {
-                    all_links.extend(links);
-                    is_complete = !more;
+                    listed.links.extend(links);
+                    more
+                }
+                Reply::Storage { adapters, more } => {
+                    listed.adapters.extend(adapters);
+                    more
                 }
                 Reply::Power { outlets, more } => {
-                    all_outlets.extend(outlets);
-                    is_complete = !more;
+                    listed.outlets.extend(outlets);
+                    more
                 }
+                Reply::Groups { groups } => {
+                    listed.groups = groups;
+                    false
+                }
+            };
+            if !more {
+                return Ok(listed);
             }
         }
-        Ok((all_links, all_outlets))
     }
 
     fn silent(&self, error: &io::Error) -> Fault {

@@ -13,6 +13,7 @@
 //! **Invariant:** nothing passes from one machine to another but over a link of each that is up.
 //! **Invariant:** which cables are cut is on disk before anybody notices it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,15 +25,17 @@ use tokio::time::timeout;
 
 use crate::fabric::doorstep::Doorstep;
 use crate::fabric::plant::Plant;
-use crate::fabric::record::CutCables;
+use crate::fabric::record::Damage;
 use crate::fabric::session::Applicant;
 use crate::fabric::tasks::Tasks;
 use crate::packet::{PacketListener, PacketSocket};
 use crate::power::Power;
-use crate::wire::{Hello, LinkState, MESSAGE_MAX, MachineName, NICS_MAX, NicName};
+use crate::wire::impairment::LinkFaults;
+use crate::wire::{Hello, LinkState, MESSAGE_MAX, MachineName, NICS_MAX, NicName, StorageState};
 
 mod buffers;
 mod datagram;
+mod delay_line;
 mod desk;
 mod doorstep;
 mod ethernet;
@@ -42,6 +45,7 @@ mod path;
 mod plant;
 mod record;
 mod session;
+mod shaper;
 mod stream;
 mod tasks;
 
@@ -61,7 +65,7 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 pub struct FabricConfig {
     /// The socket; its directory is made private. At most 107 bytes.
     pub socket: PathBuf,
-    /// Which cables are cut, kept over restarts.
+    /// What was done to the cables, kept over restarts.
     pub links_file: PathBuf,
 }
 
@@ -95,9 +99,11 @@ impl Fabric {
         let (doorstep, listener) =
             Doorstep::take(&config.socket).map_err(StartFabricError::Socket)?;
         // Read under the lock of the doorstep, so that no other fabric is writing it.
-        let cut = CutCables::load(&config.links_file).map_err(StartFabricError::Links)?;
-        let plant = Arc::new(Plant::new(cut, config.links_file));
+        let damage = Damage::load(&config.links_file).map_err(StartFabricError::Links)?;
+        let plant = Arc::new(Plant::new(damage, config.links_file));
         let tasks = Tasks::default();
+        let line = Arc::clone(&plant);
+        tasks.spawn(async move { line.line.run().await });
         tasks.spawn(accept(listener, Arc::clone(&plant), tasks.clone()));
         Ok(Self { plant, tasks, _doorstep: doorstep })
     }
@@ -137,6 +143,40 @@ impl Fabric {
     /// As for [`Fabric::cut`].
     pub async fn restore(&self, machine: &MachineName, nic: &NicName) -> Result<(), Fault> {
         self.plant.set_cable(machine, nic, true).await
+    }
+
+    /// Makes a cable slow, narrow, lossy or deaf, or whole again.
+    ///
+    /// # Errors
+    /// There is no such card, the faults cannot be, or they could not be saved.
+    pub async fn impair(
+        &self,
+        machine: &MachineName,
+        nic: &NicName,
+        faults: LinkFaults,
+    ) -> Result<(), Fault> {
+        self.plant.set_faults(machine, nic, faults).await
+    }
+
+    /// Cuts the way of a machine to its storage, or restores it. The machine is told; making it
+    /// true is its own.
+    ///
+    /// # Errors
+    /// There is no such machine, or the change could not be saved.
+    pub async fn set_storage(
+        &self,
+        machine: &MachineName,
+        state: StorageState,
+    ) -> Result<(), Fault> {
+        self.plant.set_storage(machine, state).await
+    }
+
+    /// Splits the machines into groups that reach only themselves; no group joins all again.
+    ///
+    /// # Errors
+    /// There is no such machine, one is in two groups, or the change could not be saved.
+    pub async fn partition(&self, groups: Vec<BTreeSet<MachineName>>) -> Result<(), Fault> {
+        self.plant.partition(groups).await
     }
 
     /// Lets the power of this box be switched over the socket too.

@@ -31,4 +31,8 @@ pub use underlay::{
     ConnectError, DIAL_TIMEOUT, DatagramSocket, DialError, EthernetPort, Listener, OpenError,
     Received, SilenceReason, Stream, Underlay,
 };
-pub use wire::{LinkState, MachineName, NICS_MAX, NicName, OutletState, PowerState, Traffic};
+pub use wire::impairment::{Impairment, ImpairmentError, LinkFaults};
+pub use wire::{
+    LinkState, MachineName, NICS_MAX, NicName, OutletState, PowerState, STORAGE_ADAPTER,
+    StorageLink, StorageState, Traffic,
+};

@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::underlay::attendant::Identity;
 use crate::underlay::endpoints::{Endpoints, Incoming, Slot};
 use crate::underlay::sockets::Open;
-use crate::wire::{MachineName, NICS_MAX, NicName, Refusal, Request};
+use crate::wire::{MachineName, NICS_MAX, NicName, Refusal, Request, StorageState};
 
 mod attendant;
 mod endpoints;
@@ -216,8 +216,8 @@ impl Underlay {
         nics: &[NicName],
     ) -> Result<Self, ConnectError> {
         let identity = Identity { socket: socket.into(), name: name.clone(), nics: nics.to_vec() };
-        let connection = attendant::connect(&identity).await?;
-        let endpoints = Arc::new(Endpoints::new(nics));
+        let (connection, storage) = attendant::connect(&identity).await?;
+        let endpoints = Arc::new(Endpoints::new(nics, storage));
         let (requests, outgoing) = mpsc::channel(REQUESTS_MAX);
         let stop = CancellationToken::new();
         let attended = stop.clone().drop_guard();
@@ -238,6 +238,13 @@ impl Underlay {
     #[must_use]
     pub fn links(&self) -> watch::Receiver<BTreeMap<NicName, bool>> {
         self.shared.endpoints.links()
+    }
+
+    /// The way from this machine to its storage, and news of it. Nothing here stops bytes to storage:
+    /// whoever gets the news makes it true.
+    #[must_use]
+    pub fn storage(&self) -> watch::Receiver<StorageState> {
+        self.shared.endpoints.storage()
     }
 
     /// Whether this machine has power, and news of it. It matters where machines share a process:

@@ -5,7 +5,10 @@
 //! on a machine's ([`Request`] one way, [`Notice`] the other) or the desk's ([`Order`], [`Reply`]).
 //! Bytes of streams, datagrams and frames never pass here: they have descriptors of their own.
 
+pub mod impairment;
+
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,21 +16,23 @@ use std::sync::Arc;
 use racknest_types::fault::Fault;
 use serde::{Deserialize, Serialize};
 
+use crate::wire::impairment::LinkFaults;
+
 /// Both ends must say the same; they are the same binary unless an old process lives on.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The longest message but a reply. The largest names all NICs of a machine: 32 of about 90 bytes.
 /// Each connection holds room for one, and there may be thousands.
 pub(crate) const MESSAGE_MAX: usize = 4 * 1024;
 
-/// The longest reply. A page of links is the largest: 200 of about 250 bytes.
+/// The longest reply. A page of faulty links is the largest: 80 of about 700 bytes.
 pub(crate) const REPLY_MAX: usize = 64 * 1024;
 
 /// The most NICs that a machine has: vSphere's maximum of 1 Gb/s ones.
 pub const NICS_MAX: usize = 32;
 
 /// How many links or outlets go into one [`Reply`].
-pub(crate) const ITEMS_PER_REPLY: usize = 200;
+pub(crate) const ITEMS_PER_REPLY: usize = 80;
 
 /// The longest [`OutletState::last_exit`], in characters.
 pub(crate) const EXIT_LEN_MAX: usize = 60;
@@ -155,8 +160,8 @@ pub(crate) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Notice {
-    /// The machine is plugged in.
-    Welcome,
+    /// The machine is plugged in, with its storage in this state.
+    Welcome { storage: StorageState },
     /// The machine is not let in; the connection ends.
     Refused(Refusal),
     /// The end of a call; with a descriptor when it opened something.
@@ -165,6 +170,8 @@ pub(crate) enum Notice {
     Incoming { from: MachineName, port: u16 },
     /// The links of this machine: which are up. Sent at first and after each change.
     Links(Vec<(NicName, bool)>),
+    /// The way to this machine's storage. Sent after each change.
+    Storage(StorageState),
 }
 
 /// Why the fabric did not do what a machine asked.
@@ -203,10 +210,20 @@ pub(crate) enum Order {
     Cut { machine: MachineName, nic: NicName },
     /// Put it back.
     Restore { machine: MachineName, nic: NicName },
+    /// Pull or plug the cable of a machine's storage adapter.
+    Storage { machine: MachineName, state: StorageState },
+    /// Make a cable faulty, or whole.
+    Impair { machine: MachineName, nic: NicName, faults: LinkFaults },
+    /// Split the machines into groups, or join them again.
+    Partition { groups: Vec<BTreeSet<MachineName>> },
+    /// Tell the groups that the machines are split into.
+    Groups,
     /// Take a machine away for good, its cards and cables with it.
     Unplug { machine: MachineName },
     /// Tell all links.
     Links,
+    /// Tell all storage adapters.
+    StorageLinks,
     /// Tell what has power.
     Power,
     /// Take a machine's power away, its guests with it.
@@ -227,6 +244,10 @@ pub(crate) enum Reply {
     Failed(Fault),
     /// Some links; another reply follows if there are more.
     Links { links: Vec<LinkState>, more: bool },
+    /// The groups that the machines are split into.
+    Groups { groups: Vec<BTreeSet<MachineName>> },
+    /// Some storage adapters; another reply follows if there are more.
+    Storage { adapters: Vec<StorageLink>, more: bool },
     /// Some outlets; another reply follows if there are more.
     Power { outlets: Vec<OutletState>, more: bool },
 }
@@ -240,6 +261,9 @@ pub struct LinkState {
     pub nic: NicName,
     /// Whether the cable carries.
     pub is_up: bool,
+    /// What else is wrong with it.
+    #[serde(default, skip_serializing_if = "LinkFaults::is_none")]
+    pub faults: LinkFaults,
     /// Whether the machine's process is connected.
     pub is_machine_on: bool,
     /// What the machine sent over it.
@@ -248,6 +272,36 @@ pub struct LinkState {
     pub received: Traffic,
     /// Frames and datagrams lost at it: it was down, or the receiver was too slow.
     pub dropped_frames: u64,
+}
+
+/// The name of the adapter by which each machine reaches its storage. Its cable is cut and restored
+/// like that of a NIC.
+pub const STORAGE_ADAPTER: &str = "vmhba0";
+
+/// The way from a machine to its storage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StorageState {
+    /// The cable is plugged.
+    #[default]
+    Connected,
+    /// The cable is cut, and nobody knows for how long: what is asked of storage waits (all paths
+    /// down, APD).
+    AllPathsDown,
+    /// The storage said that it is gone for good: what is asked of it fails at once (permanent
+    /// device loss, PDL).
+    DeviceLost,
+}
+
+/// The storage adapter of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageLink {
+    /// Whose adapter.
+    pub machine: MachineName,
+    /// What its cable is like.
+    pub state: StorageState,
+    /// Whether the machine's process is connected.
+    pub is_machine_on: bool,
 }
 
 /// An amount of traffic. A chunk of a stream counts as one frame.
@@ -295,6 +349,7 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::impairment::Impairment;
 
     #[test]
     fn names_are_checked_wherever_they_come_from() {
@@ -318,10 +373,20 @@ mod tests {
 
     #[test]
     fn the_largest_replies_fit_a_packet() {
+        let worst = Impairment {
+            is_cut: true,
+            delay_us: u32::MAX,
+            jitter_us: u32::MAX,
+            loss_ppm: u32::MAX,
+            duplicate_ppm: u32::MAX,
+            reorder_ppm: u32::MAX,
+            rate_bps: u64::MAX,
+        };
         let link = LinkState {
             machine: "m".repeat(NAME_LEN_MAX).parse().unwrap(),
             nic: "vmnic10".parse().unwrap(),
             is_up: false,
+            faults: LinkFaults { inward: worst, outward: worst, seed: u64::MAX },
             is_machine_on: false,
             sent: Traffic { frames: u64::MAX, bytes: u64::MAX },
             received: Traffic { frames: u64::MAX, bytes: u64::MAX },

@@ -19,6 +19,7 @@
 //! registry as it was.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::{Registration, Request, VmSpec};
@@ -28,6 +29,7 @@ use racknest_types::id::{TaskId, VmId};
 use super::lanes::{Job, RequestKind};
 use crate::registry::Registry;
 use crate::registry::record::{RegistryRecord, Unfinished};
+use crate::storage_path::StoragePath;
 use crate::vm::{Course, Driver};
 
 /// What became of a job.
@@ -59,6 +61,7 @@ pub(super) enum After {
 pub(super) struct Performer<D> {
     driver: Arc<D>,
     registry: Registry,
+    storage: StoragePath,
     vm: VmId,
     /// The VM as the registry has it.
     before: Option<RegistryRecord>,
@@ -68,10 +71,11 @@ impl<D: Driver> Performer<D> {
     pub(super) fn new(
         driver: Arc<D>,
         registry: Registry,
+        storage: StoragePath,
         vm: VmId,
         before: Option<RegistryRecord>,
     ) -> Self {
-        Self { driver, registry, vm, before }
+        Self { driver, registry, storage, vm, before }
     }
 
     /// Does a job. `power` is whether the VM runs.
@@ -103,6 +107,11 @@ impl<D: Driver> Performer<D> {
         request: Request,
         course: Course,
     ) -> (Result<PowerState, Fault>, After) {
+        if touches_storage(&request)
+            && let Err(fault) = self.storage.ready().await
+        {
+            return (Err(fault), After::Same);
+        }
         match request {
             Request::Create { spec, sources, power_on } => {
                 // The copy is the one that is kept: it has no room that parsing left unused.
@@ -233,6 +242,10 @@ impl<D: Driver> Performer<D> {
         course: Course,
     ) -> (Result<PowerState, Fault>, After) {
         let Some(unfinished) = record.unfinished else { return (Ok(power), After::Same) };
+        // It was begun, so it is ended, however long its disks are away.
+        if let Err(fault) = self.storage.ready_within(Duration::MAX).await {
+            return (Err(fault), After::Same);
+        }
         let Registration { spec, power: wanted } = record.registration;
         let Unfinished { task, request } = *unfinished;
         // A revert says itself whether the VM runs afterwards. Any other request found it as it
@@ -250,7 +263,7 @@ impl<D: Driver> Performer<D> {
         }
         let spec = before.registration.spec.clone();
         let (driver, registry) = (Arc::clone(&self.driver), self.registry.clone());
-        let again = Self::new(driver, registry, self.vm, Some(before));
+        let again = Self::new(driver, registry, self.storage.clone(), self.vm, Some(before));
         match again.change(task, Request::PowerOn(spec), None, course).await {
             (Ok(power), started) => (result.map(|_| power), started),
             (Err(fault), _) => {
@@ -374,6 +387,24 @@ impl<D: Driver> Performer<D> {
         if let Err(fault) = restored {
             tracing::error!(vm = %self.vm, %fault, "the registry still has a request that was refused");
         }
+    }
+}
+
+/// Whether a request needs the VM's files. What only ends a VM must work without them: that is how a
+/// host without storage lets go of its VMs. A reset needs them, because it waits for the disks.
+const fn touches_storage(request: &Request) -> bool {
+    match request {
+        Request::PowerOff | Request::Shutdown | Request::Unregister => false,
+        Request::Create { .. }
+        | Request::Delete { .. }
+        | Request::Register(_)
+        | Request::PowerOn(_)
+        | Request::Reset
+        | Request::Suspend
+        | Request::Snapshot { .. }
+        | Request::Revert { .. }
+        | Request::DeleteSnapshot { .. }
+        | Request::Reconfigure { .. } => true,
     }
 }
 

@@ -16,6 +16,7 @@ use super::Stream;
 use crate::datastore;
 use crate::datastore::upload::Upload;
 use crate::mounts::Mounts;
+use crate::storage_path::StoragePath;
 use crate::vm::{Driver, Duplex};
 
 /// How long a caller may take to say what it wants.
@@ -23,6 +24,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much of a file is moved at once: few enough calls that copying costs, and not they.
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// The datastores of a host, and the way to them.
+#[derive(Clone, Debug)]
+pub(super) struct Disks {
+    pub(super) mounts: Mounts,
+    pub(super) storage: StoragePath,
+}
 
 /// Why a stream ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +50,7 @@ pub(super) enum StreamError {
 pub(super) async fn serve<D: Driver>(
     mut stream: Stream,
     driver: Arc<D>,
-    mounts: Mounts,
+    disks: Disks,
 ) -> Result<(), StreamError> {
     let request =
         tokio::time::timeout(REQUEST_TIMEOUT, read_message(&mut stream, MESSAGE_BYTES_MAX));
@@ -54,26 +62,26 @@ pub(super) async fn serve<D: Driver>(
         Some(StreamRequest::Serial(vm)) => join(stream, driver.serial(vm).await).await,
         Some(StreamRequest::SerialLog(vm)) => give(stream, driver.serial_log(vm).await).await,
         Some(StreamRequest::Screenshot(vm)) => give(stream, driver.screenshot(vm).await).await,
-        Some(StreamRequest::Read(path)) => send_file(stream, mounts, path).await,
+        Some(StreamRequest::Read(path)) => send_file(stream, disks, path).await,
         Some(StreamRequest::Write { path, size, overwrite }) => {
-            let written = receive_file(&mut stream, mounts, path, size, overwrite).await?;
+            let written = receive_file(&mut stream, disks, path, size, overwrite).await?;
             reply(&mut stream, &ready_or(written)).await
         }
         Some(StreamRequest::List(path)) => {
-            let listing = on_disk(move || datastore::list(&mounts, &path)).await;
+            let listing = disks.work(move |mounts| datastore::list(mounts, &path)).await;
             reply(&mut stream, &listing.map_or_else(StreamReply::Refused, StreamReply::Listing))
                 .await
         }
         Some(StreamRequest::Space(path)) => {
-            let space = on_disk(move || datastore::space::space(&mounts, &path)).await;
+            let space = disks.work(move |mounts| datastore::space::space(mounts, &path)).await;
             reply(&mut stream, &space.map_or_else(StreamReply::Refused, StreamReply::Space)).await
         }
         Some(StreamRequest::Remove(path)) => {
-            let removed = on_disk(move || datastore::remove(&mounts, &path)).await;
+            let removed = disks.work(move |mounts| datastore::remove(mounts, &path)).await;
             reply(&mut stream, &ready_or(removed)).await
         }
         Some(StreamRequest::MakeDirectory(path)) => {
-            let made = on_disk(move || datastore::make_directory(&mounts, &path)).await;
+            let made = disks.work(move |mounts| datastore::make_directory(mounts, &path)).await;
             reply(&mut stream, &ready_or(made)).await
         }
     }
@@ -114,10 +122,10 @@ async fn give(mut stream: Stream, content: Result<Vec<u8>, Fault>) -> Result<(),
 
 async fn send_file(
     mut stream: Stream,
-    mounts: Mounts,
+    disks: Disks,
     path: DatastorePath,
 ) -> Result<(), StreamError> {
-    let (file, size) = match on_disk(move || datastore::open(&mounts, &path)).await {
+    let (file, size) = match disks.work(move |mounts| datastore::open(mounts, &path)).await {
         Ok(opened) => opened,
         Err(fault) => return reply(&mut stream, &StreamReply::Refused(fault)).await,
     };
@@ -132,12 +140,12 @@ async fn send_file(
 /// Takes a file from the stream. The outer error is the stream's, the inner one the user's.
 async fn receive_file(
     stream: &mut Stream,
-    mounts: Mounts,
+    disks: Disks,
     path: DatastorePath,
     size: u64,
     overwrite: bool,
 ) -> Result<Result<(), Fault>, StreamError> {
-    let begun = on_disk(move || Upload::begin(&mounts, path, size, overwrite)).await;
+    let begun = disks.work(move |mounts| Upload::begin(mounts, path, size, overwrite)).await;
     let (upload, file) = match begun {
         Ok(begun) => begun,
         Err(fault) => return Ok(Err(fault)),
@@ -148,7 +156,7 @@ async fn receive_file(
         return Ok(Err(upload.failed(&error)));
     }
     let file = file.into_std().await;
-    Ok(on_disk(move || upload.finish(&file)).await)
+    Ok(disks.work(move |_| upload.finish(&file)).await)
 }
 
 /// Moves this many bytes. The outer error is the source's, the inner one the target's.
@@ -180,10 +188,17 @@ async fn copy_exactly(
     }
 }
 
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Fault::new(FaultCode::SystemError, format!("the work on the disk stopped: {error}")))
-    })
+impl Disks {
+    /// Does something that waits for the disk, once there is a way to it.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Mounts) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.storage.ready().await?;
+        let mounts = self.mounts.clone();
+        tokio::task::spawn_blocking(move || work(&mounts)).await.unwrap_or_else(|error| {
+            let line = format!("the work on the disk stopped: {error}");
+            Err(Fault::new(FaultCode::SystemError, line))
+        })
+    }
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use racknest_types::fault::Fault;
 
 use crate::fabric::plant::Plant;
+use crate::fabric::record::Group;
 use crate::packet::PacketSocket;
 use crate::wire::{
-    ITEMS_PER_REPLY, LinkState, MESSAGE_MAX, Order, OutletState, Reply, VERSION, encode,
+    ITEMS_PER_REPLY, LinkState, MESSAGE_MAX, Order, OutletState, Reply, StorageLink, VERSION,
+    encode,
 };
 
 /// Serves orders until whoever gives them hangs up.
@@ -38,6 +40,8 @@ async fn serve_orders(plant: &Plant, socket: &PacketSocket, version: u32) -> io:
             Ok(Outcome::Done) => reply(socket, &Reply::Done).await?,
             Ok(Outcome::Links(links)) => tell_links(socket, links).await?,
             Ok(Outcome::Power(outlets)) => tell_power(socket, outlets).await?,
+            Ok(Outcome::Storage(adapters)) => tell_storage(socket, adapters).await?,
+            Ok(Outcome::Groups(groups)) => reply(socket, &Reply::Groups { groups }).await?,
             Err(fault) => reply(socket, &Reply::Failed(fault)).await?,
         }
     }
@@ -47,6 +51,8 @@ async fn serve_orders(plant: &Plant, socket: &PacketSocket, version: u32) -> io:
 enum Outcome {
     Done,
     Links(Vec<LinkState>),
+    Storage(Vec<StorageLink>),
+    Groups(Vec<Group>),
     Power(Vec<OutletState>),
 }
 
@@ -55,6 +61,13 @@ async fn serve_order(plant: &Plant, order: Order) -> Result<Outcome, Fault> {
         Order::Cut { machine, nic } => plant.set_cable(&machine, &nic, false).await?,
         Order::Restore { machine, nic } => plant.set_cable(&machine, &nic, true).await?,
         Order::Unplug { machine } => plant.unplug(&machine).await?,
+        Order::Impair { machine, nic, faults } => {
+            plant.set_faults(&machine, &nic, faults).await?;
+        }
+        Order::Storage { machine, state } => plant.set_storage(&machine, state).await?,
+        Order::Partition { groups } => plant.partition(groups).await?,
+        Order::Groups => return Ok(Outcome::Groups(plant.groups().await)),
+        Order::StorageLinks => return Ok(Outcome::Storage(plant.storage_links())),
         Order::Links => return Ok(Outcome::Links(plant.links())),
         Order::Power => return Ok(Outcome::Power(plant.power()?.list())),
         Order::PowerOff { machine } => plant.power()?.off(&machine).await?,
@@ -74,6 +87,13 @@ async fn tell_links(socket: &PacketSocket, links: Vec<LinkState>) -> io::Result<
 async fn tell_power(socket: &PacketSocket, outlets: Vec<OutletState>) -> io::Result<()> {
     for (outlets, more) in pages(outlets) {
         reply(socket, &Reply::Power { outlets, more }).await?;
+    }
+    Ok(())
+}
+
+async fn tell_storage(socket: &PacketSocket, adapters: Vec<StorageLink>) -> io::Result<()> {
+    for (adapters, more) in pages(adapters) {
+        reply(socket, &Reply::Storage { adapters, more }).await?;
     }
     Ok(())
 }

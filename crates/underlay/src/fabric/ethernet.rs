@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use racknest_switch::{Egress, PortId, PortMode, Switch, TagAction};
 
 use crate::clock::Stopwatch;
-use crate::fabric::buffers::Buffers;
 use crate::fabric::link::Link;
+use crate::fabric::plant::Plant;
 use crate::packet::PacketSocket;
 use crate::wire::{MachineName, NicName};
 
@@ -56,14 +56,14 @@ struct Plugged<'a> {
 
 impl PhysicalSwitch {
     /// Carries the frames of a card until its socket is closed.
-    pub(crate) async fn serve(&self, link: Arc<Link>, socket: PacketSocket, buffers: &Buffers) {
-        let plugged = self.plug(link, socket);
+    pub(crate) async fn serve(plant: &Arc<Plant>, link: Arc<Link>, socket: PacketSocket) {
+        let plugged = plant.switch.plug(link, socket);
         let (mut egresses, mut sends) = (Vec::new(), Vec::new());
         let forward = |frame: &[u8]| {
-            self.decide(plugged.port, frame, &mut egresses, &mut sends);
-            self.send(&plugged.wire, frame, &mut sends);
+            plant.switch.decide(plugged.port, frame, &mut egresses, &mut sends);
+            send(plant, &plugged.wire, frame, &mut sends);
         };
-        if let Err(error) = plugged.wire.socket.for_each(buffers, forward).await {
+        if let Err(error) = plugged.wire.socket.for_each(&plant.buffers, forward).await {
             tracing::debug!(link = ?plugged.wire.link, %error, "raw card failed");
         }
     }
@@ -113,21 +113,19 @@ impl PhysicalSwitch {
         }
     }
 
-    fn send(&self, from: &Wire, frame: &[u8], sends: &mut Vec<Send>) {
-        if from.link.is_up() {
-            from.link.count_sent(frame.len());
+    /// Hands a frame to a card.
+    fn deliver(&self, Send { egress, wire }: &Send, frame: &[u8]) {
+        let size = egress.tag.size_after(frame.len());
+        if send_tagged(&wire.socket, egress.tag, frame) {
+            wire.link.count_received(size);
         } else {
-            from.link.count_dropped();
+            self.lose(*egress, wire, size);
         }
-        for Send { egress, wire } in sends.drain(..) {
-            let size = egress.tag.size_after(frame.len());
-            if send_tagged(&wire.socket, egress.tag, frame) {
-                wire.link.count_received(size);
-            } else {
-                wire.link.count_dropped();
-                self.core().switch.handle_unsent(egress.port, size);
-            }
-        }
+    }
+
+    fn lose(&self, egress: Egress, wire: &Wire, size: usize) {
+        wire.link.count_dropped();
+        self.core().switch.handle_unsent(egress.port, size);
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -144,6 +142,48 @@ impl Default for PhysicalSwitch {
 impl Drop for Plugged<'_> {
     fn drop(&mut self) {
         self.switch.unplug(self.port, &self.wire.link);
+    }
+}
+
+/// Puts a frame on the cables of those who are to have it.
+fn send(plant: &Arc<Plant>, from: &Wire, frame: &[u8], sends: &mut Vec<Send>) {
+    if from.link.is_up() {
+        from.link.count_sent(frame.len());
+    } else {
+        from.link.count_dropped();
+    }
+    for one in sends.drain(..) {
+        if from.link.group() != one.wire.link.group() {
+            plant.switch.lose(one.egress, &one.wire, one.egress.tag.size_after(frame.len()));
+        } else if from.link.is_faulty() || one.wire.link.is_faulty() {
+            delay(plant, from, one, frame);
+        } else {
+            plant.switch.deliver(&one, frame);
+        }
+    }
+}
+
+/// Puts a frame on faulty cables.
+fn delay(plant: &Arc<Plant>, from: &Wire, one: Send, frame: &[u8]) {
+    let size = one.egress.tag.size_after(frame.len());
+    let arrivals = plant.line.pass(&from.link, &one.wire.link, size);
+    if arrivals.is_empty() {
+        plant.switch.lose(one.egress, &one.wire, size);
+    }
+    let one = Arc::new(one);
+    for arrival in arrivals {
+        let (then, sent, frame) = (Arc::clone(plant), Arc::clone(&one), frame.to_vec());
+        let is_put = plant.line.put(arrival, move || {
+            // What was on the way when the cable was pulled does not arrive.
+            if sent.wire.link.is_up() {
+                then.switch.deliver(&sent, &frame);
+            } else {
+                then.switch.lose(sent.egress, &sent.wire, size);
+            }
+        });
+        if !is_put {
+            plant.switch.lose(one.egress, &one.wire, size);
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::fabric::link::Link;
 use crate::packet::PacketSocket;
-use crate::wire::{MachineName, NicName, Notice, Refusal};
+use crate::wire::impairment::LinkFaults;
+use crate::wire::{MachineName, NicName, Notice, Refusal, StorageState};
 
 /// How long a machine that comes back waits for its former connection to be noticed as dead. A
 /// killed process's sockets close before its death is reported, so this is about one wake-up.
@@ -24,6 +25,7 @@ const FORMER_SESSION_GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Machine {
     name: MachineName,
     cabling: watch::Sender<Cabling>,
+    storage: watch::Sender<StorageState>,
     session: watch::Sender<Option<Arc<Session>>>,
     power_losses: watch::Sender<u32>,
 }
@@ -33,8 +35,10 @@ pub(crate) struct Machine {
 pub(crate) struct Cabling {
     /// All of them, in the order of the cards.
     pub(crate) links: Arc<[Arc<Link>]>,
-    /// The one that carries streams and datagrams: the first that is up.
+    /// The one that carries streams and datagrams: the first that is up. One that is faulty is up.
     pub(crate) live: Option<Arc<Link>>,
+    /// Only machines of the same group reach each other.
+    pub(crate) group: u32,
 }
 
 /// What a connected machine has open.
@@ -53,12 +57,13 @@ struct Open {
 }
 
 impl Machine {
-    /// A machine without cards, off.
-    pub(crate) fn new(name: MachineName) -> Self {
+    /// A machine without cards, off, with its storage in this state.
+    pub(crate) fn new(name: MachineName, storage: StorageState) -> Self {
+        let (storage, _) = watch::channel(storage);
         let (cabling, _) = watch::channel(Cabling::default());
         let (session, _) = watch::channel(None);
         let (power_losses, _) = watch::channel(0);
-        Self { name, cabling, session, power_losses }
+        Self { name, cabling, storage, session, power_losses }
     }
 
     pub(crate) const fn name(&self) -> &MachineName {
@@ -70,9 +75,19 @@ impl Machine {
         self.cabling.subscribe()
     }
 
+    /// The way to its storage, and news of it.
+    pub(crate) fn storage(&self) -> watch::Receiver<StorageState> {
+        self.storage.subscribe()
+    }
+
+    /// Cuts the way to its storage, or restores it.
+    pub(crate) fn set_storage(&self, state: StorageState) {
+        self.storage.send_replace(state);
+    }
+
     /// Gives the machine these links, in place of those it had.
     pub(crate) fn set_links(&self, links: Vec<Arc<Link>>) {
-        self.cabling.send_replace(Cabling::new(links.into()));
+        self.cabling.send_modify(|cabling| *cabling = cabling.with_links(links.into()));
     }
 
     /// Finds the link of a card.
@@ -83,7 +98,22 @@ impl Machine {
     /// Pulls a cable or puts it back; whoever waits for a path hears of it.
     pub(crate) fn set_link_up(&self, link: &Link, is_up: bool) {
         link.set_up(is_up);
-        self.cabling.send_modify(|cabling| *cabling = Cabling::new(Arc::clone(&cabling.links)));
+        self.cabling.send_modify(Cabling::look_again);
+    }
+
+    /// Makes a cable faulty or whole; streams over it hear of it.
+    pub(crate) fn set_link_faults(&self, link: &Link, faults: LinkFaults) {
+        link.set_faults(faults);
+        self.cabling.send_modify(Cabling::look_again);
+    }
+
+    /// Puts the machine and its cables into a group.
+    pub(crate) fn set_group(&self, group: u32) {
+        self.cabling.send_if_modified(|cabling| {
+            let is_news = std::mem::replace(&mut cabling.group, group) != group;
+            *cabling = cabling.with_links(Arc::clone(&cabling.links));
+            is_news
+        });
     }
 
     /// The link that carries streams and datagrams, if any is up.
@@ -155,9 +185,17 @@ impl Machine {
 }
 
 impl Cabling {
-    fn new(links: Arc<[Arc<Link>]>) -> Self {
-        let live = links.iter().find(|link| link.is_up()).cloned();
-        Self { links, live }
+    fn with_links(&self, links: Arc<[Arc<Link>]>) -> Self {
+        for link in &*links {
+            link.set_group(self.group);
+        }
+        let mut next = Self { links, live: None, group: self.group };
+        next.look_again();
+        next
+    }
+
+    fn look_again(&mut self) {
+        self.live = self.links.iter().find(|link| link.is_up()).cloned();
     }
 }
 

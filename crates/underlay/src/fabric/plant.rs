@@ -14,12 +14,16 @@ use tokio::time::timeout;
 
 use crate::clock::Stopwatch;
 use crate::fabric::buffers::Buffers;
+use crate::fabric::delay_line::DelayLine;
 use crate::fabric::ethernet::PhysicalSwitch;
 use crate::fabric::link::Link;
 use crate::fabric::machine::Machine;
-use crate::fabric::record::{Cable, CutCables};
+use crate::fabric::record::{Cable, Damage, Group};
 use crate::power::Power;
-use crate::wire::{LinkState, MachineName, NICS_MAX, NicName, Refusal};
+use crate::wire::impairment::LinkFaults;
+use crate::wire::{
+    LinkState, MachineName, NICS_MAX, NicName, Refusal, STORAGE_ADAPTER, StorageLink, StorageState,
+};
 
 /// How long after the start of a fabric a machine may still be on its way: twice the longest pause
 /// between two attempts to connect.
@@ -34,8 +38,10 @@ pub(crate) struct Plant {
     pub(crate) switch: PhysicalSwitch,
     /// For whatever is carried.
     pub(crate) buffers: Buffers,
+    /// Packets on slow cables.
+    pub(crate) line: DelayLine,
     // Held while a change of cables is saved and done, so that changes cannot overtake each other.
-    cut: Mutex<CutCables>,
+    damage: Mutex<Damage>,
     links_file: PathBuf,
     power: watch::Sender<Option<Power>>,
     arrivals: watch::Sender<()>,
@@ -43,12 +49,13 @@ pub(crate) struct Plant {
 }
 
 impl Plant {
-    pub(crate) fn new(cut: CutCables, links_file: PathBuf) -> Self {
+    pub(crate) fn new(damage: Damage, links_file: PathBuf) -> Self {
         Self {
             machines: RwLock::default(),
             switch: PhysicalSwitch::default(),
             buffers: Buffers::default(),
-            cut: Mutex::new(cut),
+            line: DelayLine::new(),
+            damage: Mutex::new(damage),
             links_file,
             power: watch::Sender::new(None),
             arrivals: watch::Sender::new(()),
@@ -86,8 +93,8 @@ impl Plant {
         if !(1..=NICS_MAX).contains(&nics.len()) || distinct.len() != nics.len() {
             return Err(Refusal::BadNics);
         }
-        let cut = self.cut.lock().await;
-        let machine = self.machine_or_new(name);
+        let damage = self.damage.lock().await;
+        let machine = self.machine_or_new(name, &damage);
         let has_same = {
             let cabling = machine.cabling();
             let cabling = cabling.borrow();
@@ -96,8 +103,10 @@ impl Plant {
         if !has_same {
             let links = nics.iter().map(|nic| {
                 machine.link(nic).unwrap_or_else(|| {
-                    let is_up = !cut.contains(name, nic);
-                    Arc::new(Link::new(name.clone(), nic.clone(), is_up))
+                    let cable = Cable { machine: name.clone(), nic: nic.clone() };
+                    let link = Link::new(name.clone(), nic.clone(), !damage.is_cut(&cable));
+                    link.set_faults(damage.faults(&cable));
+                    Arc::new(link)
                 })
             });
             machine.set_links(links.collect());
@@ -107,18 +116,15 @@ impl Plant {
 
     /// Takes a machine away for good.
     pub(crate) async fn unplug(&self, name: &MachineName) -> Result<(), Fault> {
-        let mut cut = self.cut.lock().await;
+        let mut damage = self.damage.lock().await;
         let machine = self.find(name)?;
         if machine.is_on() {
             return Err(Fault::state(format!(
                 "machine {name} is connected; power it off, then remove it"
             )));
         }
-        let next = cut.without_machine(name);
-        if next != *cut {
-            self.save(&next).await?;
-            *cut = next;
-        }
+        let next = damage.without_machine(name);
+        self.save(&mut damage, next).await?;
         self.machines.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(())
     }
@@ -130,23 +136,85 @@ impl Plant {
         nic: &NicName,
         is_up: bool,
     ) -> Result<(), Fault> {
-        let mut cut = self.cut.lock().await;
-        let machine = self.find(name)?;
-        let link = machine.link(nic).ok_or_else(|| {
-            let links = machine.cabling().borrow().links.clone();
-            let names: Vec<&str> = links.iter().map(|link| link.nic().as_str()).collect();
-            Fault::not_found(format!("NIC {nic} of {name} (it has {})", names.join(", ")))
-        })?;
-        let cable = Cable { machine: name.clone(), nic: nic.clone() };
-        let next = cut.with(cable, !is_up);
-        if next != *cut {
-            self.save(&next).await?;
-            *cut = next;
+        if nic.as_str() == STORAGE_ADAPTER {
+            let cut = StorageState::AllPathsDown;
+            let state = if is_up { StorageState::Connected } else { cut };
+            return self.set_storage(name, state).await;
         }
+        let mut damage = self.damage.lock().await;
+        let (machine, link) = self.find_link(name, nic)?;
+        let cable = Cable { machine: name.clone(), nic: nic.clone() };
+        let next = damage.with_cable(cable, !is_up);
+        self.save(&mut damage, next).await?;
         machine.set_link_up(&link, is_up);
         self.switch.set_link(&link);
         tracing::info!(machine = %name, nic = %nic, up = is_up, "cable changed");
         Ok(())
+    }
+
+    /// Makes a cable faulty, or whole. Doing it twice is fine.
+    pub(crate) async fn set_faults(
+        &self,
+        name: &MachineName,
+        nic: &NicName,
+        faults: LinkFaults,
+    ) -> Result<(), Fault> {
+        faults.check().map_err(|error| Fault::invalid(error.to_string()))?;
+        if nic.as_str() == STORAGE_ADAPTER {
+            return Err(Fault::unsupported(format!(
+                "{STORAGE_ADAPTER} of {name} can be cut, and not be slow: only NICs can"
+            )));
+        }
+        let mut damage = self.damage.lock().await;
+        let (machine, link) = self.find_link(name, nic)?;
+        let cable = Cable { machine: name.clone(), nic: nic.clone() };
+        let next = damage.with_faults(cable, faults);
+        self.save(&mut damage, next).await?;
+        machine.set_link_faults(&link, faults);
+        tracing::info!(machine = %name, nic = %nic, %faults, "cable changed");
+        Ok(())
+    }
+
+    /// Cuts the way to a machine's storage, or restores it. Doing it twice is fine.
+    pub(crate) async fn set_storage(
+        &self,
+        name: &MachineName,
+        state: StorageState,
+    ) -> Result<(), Fault> {
+        let mut damage = self.damage.lock().await;
+        let machine = self.find(name)?;
+        let next = damage.with_storage(name.clone(), state);
+        self.save(&mut damage, next).await?;
+        machine.set_storage(state);
+        tracing::info!(machine = %name, ?state, "storage adapter changed");
+        Ok(())
+    }
+
+    /// Splits the machines: those of a group reach only each other, and so do those in none. No
+    /// group joins all again.
+    pub(crate) async fn partition(&self, groups: Vec<Group>) -> Result<(), Fault> {
+        let mut damage = self.damage.lock().await;
+        let mut seen = BTreeSet::new();
+        for machine in groups.iter().flatten() {
+            self.find(machine)?;
+            if !seen.insert(machine) {
+                return Err(Fault::invalid(format!("machine {machine} is in two groups")));
+            }
+        }
+        let groups = groups.into_iter().filter(|group| !group.is_empty()).collect();
+        let next = damage.with_groups(groups);
+        self.save(&mut damage, next).await?;
+        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        for machine in machines.values() {
+            machine.set_group(damage.group(machine.name()));
+        }
+        tracing::info!(groups = ?damage.groups(), "machines were split or joined");
+        Ok(())
+    }
+
+    /// The groups that the machines are split into.
+    pub(crate) async fn groups(&self) -> Vec<Group> {
+        self.damage.lock().await.groups().to_vec()
     }
 
     /// The power of this box, if it has been connected to the desk.
@@ -185,23 +253,59 @@ impl Plant {
         states
     }
 
+    /// All storage adapters, in order of machine.
+    pub(crate) fn storage_links(&self) -> Vec<StorageLink> {
+        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        let adapters = machines.values().map(|machine| StorageLink {
+            machine: machine.name().clone(),
+            state: *machine.storage().borrow(),
+            is_machine_on: machine.is_on(),
+        });
+        adapters.collect()
+    }
+
+    fn find_link(
+        &self,
+        name: &MachineName,
+        nic: &NicName,
+    ) -> Result<(Arc<Machine>, Arc<Link>), Fault> {
+        let machine = self.find(name)?;
+        let link = machine.link(nic).ok_or_else(|| {
+            let links = machine.cabling().borrow().links.clone();
+            let names = links.iter().map(|link| link.nic().as_str()).chain([STORAGE_ADAPTER]);
+            let names: Vec<&str> = names.collect();
+            Fault::not_found(format!("NIC {nic} of {name} (it has {})", names.join(", ")))
+        })?;
+        Ok((machine, link))
+    }
+
     fn find(&self, name: &MachineName) -> Result<Arc<Machine>, Fault> {
         self.machine(name.as_str()).ok_or_else(|| Fault::not_found(format!("machine {name}")))
     }
 
-    fn machine_or_new(&self, name: &MachineName) -> Arc<Machine> {
+    fn machine_or_new(&self, name: &MachineName, damage: &Damage) -> Arc<Machine> {
         let mut machines = self.machines.write().unwrap_or_else(PoisonError::into_inner);
-        let machine =
-            machines.entry(name.clone()).or_insert_with(|| Arc::new(Machine::new(name.clone())));
+        let machine = machines.entry(name.clone()).or_insert_with(|| {
+            let machine = Machine::new(name.clone(), damage.storage(name));
+            machine.set_group(damage.group(name));
+            Arc::new(machine)
+        });
         self.arrivals.send_replace(());
         Arc::clone(machine)
     }
 
-    async fn save(&self, next: &CutCables) -> Result<(), Fault> {
-        let (next, path) = (next.clone(), self.links_file.clone());
-        let saved = tokio::task::spawn_blocking(move || next.save(&path)).await;
+    /// Saves what is to be, if that is news.
+    async fn save(&self, damage: &mut Damage, next: Damage) -> Result<(), Fault> {
+        if next == *damage {
+            return Ok(());
+        }
+        let (saving, path) = (next.clone(), self.links_file.clone());
+        let saved = tokio::task::spawn_blocking(move || saving.save(&path)).await;
         match saved {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                *damage = next;
+                Ok(())
+            }
             Ok(Err(error)) => Err(Fault::system(format!("the cable was left as it was: {error}"))),
             Err(error) => Err(Fault::system(format!("the cable was left as it was: {error}"))),
         }

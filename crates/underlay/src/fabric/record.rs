@@ -1,9 +1,9 @@
-//! The cables that are cut, as they are kept in `links.json`.
+//! What was done to the cables, as it is kept in `links.json`.
 //!
-//! Only cut cables are kept: whatever is not in the file is plugged. So the file stays small, and
-//! losing it means that all cables are back, which is what someone who deletes it expects.
+//! Only damage is kept: whatever is not in the file is plugged and whole. So the file stays small,
+//! and losing it means that all cables are back, which is what someone who deletes it expects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,15 +11,25 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::whole_file;
-use crate::wire::{MachineName, NicName};
+use crate::wire::impairment::LinkFaults;
+use crate::wire::{MachineName, NicName, StorageState};
 
 /// The version of the file. An older program must not guess what a newer one meant.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// The cut cables.
+/// The oldest version that is read: it knows cut cables alone.
+const VERSION_MIN: u32 = 1;
+
+/// The machines that reach only each other. Machines in none reach only those in none.
+pub(crate) type Group = BTreeSet<MachineName>;
+
+/// All that is wrong with the cables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CutCables {
-    cables: BTreeSet<Cable>,
+pub(crate) struct Damage {
+    cut: BTreeSet<Cable>,
+    faults: BTreeMap<Cable, LinkFaults>,
+    storage: BTreeMap<MachineName, StorageState>,
+    groups: Vec<Group>,
 }
 
 /// The cable of one card.
@@ -29,13 +39,27 @@ pub(crate) struct Cable {
     pub(crate) nic: NicName,
 }
 
+/// A cable that is not whole.
+#[derive(Serialize, Deserialize)]
+struct Faulty {
+    #[serde(flatten)]
+    cable: Cable,
+    faults: LinkFaults,
+}
+
 #[derive(Serialize, Deserialize)]
 struct File {
     version: u32,
     cut: BTreeSet<Cable>,
+    #[serde(default)]
+    faults: Vec<Faulty>,
+    #[serde(default)]
+    storage: BTreeMap<MachineName, StorageState>,
+    #[serde(default)]
+    groups: Vec<Group>,
 }
 
-/// Why the cut cables could not be read.
+/// Why it could not be read what is wrong with the cables.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadLinksError {
     /// The file is there and cannot be read.
@@ -58,8 +82,8 @@ pub enum LoadLinksError {
     },
     /// The file was written by another version.
     #[error(
-        "{} has version {found}, this program reads version {VERSION}; use the racknest that wrote \
-         it",
+        "{} has version {found}, this program reads versions to {VERSION}; use the racknest that \
+         wrote it",
         path.display()
     )]
     Version {
@@ -70,8 +94,8 @@ pub enum LoadLinksError {
     },
 }
 
-impl CutCables {
-    /// Reads the file. No file means no cut cable.
+impl Damage {
+    /// Reads the file. No file means that all is whole.
     pub(crate) fn load(path: &Path) -> Result<Self, LoadLinksError> {
         let text = match fs::read(path) {
             Ok(text) => text,
@@ -81,38 +105,93 @@ impl CutCables {
         let file: File = serde_json::from_slice(&text).map_err(|error| {
             LoadLinksError::Damaged { path: path.into(), message: error.to_string() }
         })?;
-        if file.version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&file.version) {
             return Err(LoadLinksError::Version { path: path.into(), found: file.version });
         }
-        Ok(Self { cables: file.cut })
+        let faults = file.faults.into_iter().map(|faulty| (faulty.cable, faulty.faults)).collect();
+        let File { cut, storage, groups, .. } = file;
+        Ok(Self { cut, faults, storage, groups })
     }
 
     /// Writes the file so that a crash leaves the former or the next one, never half of it.
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
-        let file = File { version: VERSION, cut: self.cables.clone() };
+        let Self { cut, faults, storage, groups } = self.clone();
+        let faults = faults.into_iter().map(|(cable, faults)| Faulty { cable, faults }).collect();
+        let file = File { version: VERSION, cut, faults, storage, groups };
         let text = serde_json::to_vec_pretty(&file)?;
         whole_file::replace(path, &text)
     }
 
-    pub(crate) fn contains(&self, machine: &MachineName, nic: &NicName) -> bool {
-        self.cables.contains(&Cable { machine: machine.clone(), nic: nic.clone() })
+    pub(crate) fn is_cut(&self, cable: &Cable) -> bool {
+        self.cut.contains(cable)
+    }
+
+    pub(crate) fn faults(&self, cable: &Cable) -> LinkFaults {
+        self.faults.get(cable).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn storage(&self, machine: &MachineName) -> StorageState {
+        self.storage.get(machine).copied().unwrap_or_default()
+    }
+
+    /// The number of the group of a machine; 0 is that of all machines in none.
+    pub(crate) fn group(&self, machine: &MachineName) -> u32 {
+        let index = self.groups.iter().position(|group| group.contains(machine));
+        index.and_then(|index| u32::try_from(index + 1).ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.groups
     }
 
     /// The same with one cable cut or plugged.
-    pub(crate) fn with(&self, cable: Cable, is_cut: bool) -> Self {
+    pub(crate) fn with_cable(&self, cable: Cable, is_cut: bool) -> Self {
         let mut next = self.clone();
         if is_cut {
-            next.cables.insert(cable);
+            next.cut.insert(cable);
         } else {
-            next.cables.remove(&cable);
+            next.cut.remove(&cable);
         }
         next
     }
 
-    /// The same without the cables of a machine.
+    /// The same with other faults of one cable.
+    pub(crate) fn with_faults(&self, cable: Cable, faults: LinkFaults) -> Self {
+        let mut next = self.clone();
+        if faults.is_none() {
+            next.faults.remove(&cable);
+        } else {
+            next.faults.insert(cable, faults);
+        }
+        next
+    }
+
+    /// The same with the way to a machine's storage in another state.
+    pub(crate) fn with_storage(&self, machine: MachineName, state: StorageState) -> Self {
+        let mut next = self.clone();
+        if state == StorageState::Connected {
+            next.storage.remove(&machine);
+        } else {
+            next.storage.insert(machine, state);
+        }
+        next
+    }
+
+    /// The same with the machines split into these groups.
+    pub(crate) fn with_groups(&self, groups: Vec<Group>) -> Self {
+        Self { groups, ..self.clone() }
+    }
+
+    /// The same without a machine.
     pub(crate) fn without_machine(&self, machine: &MachineName) -> Self {
         let mut next = self.clone();
-        next.cables.retain(|cable| cable.machine != *machine);
+        next.cut.retain(|cable| cable.machine != *machine);
+        next.faults.retain(|cable, _| cable.machine != *machine);
+        next.storage.remove(machine);
+        for group in &mut next.groups {
+            group.remove(machine);
+        }
+        next.groups.retain(|group| !group.is_empty());
         next
     }
 }
@@ -120,19 +199,52 @@ impl CutCables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::impairment::Impairment;
+
+    fn name(text: &str) -> MachineName {
+        text.parse().unwrap()
+    }
 
     #[test]
-    fn cut_cables_are_read_as_they_were_saved() {
+    fn damage_is_read_as_it_was_saved() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("links.json");
-        assert_eq!(CutCables::load(&path).unwrap(), CutCables::default());
+        assert_eq!(Damage::load(&path).unwrap(), Damage::default());
 
-        let cable = Cable { machine: "esx01".parse().unwrap(), nic: "vmnic0".parse().unwrap() };
-        let cut = CutCables::default().with(cable.clone(), true);
-        cut.save(&path).unwrap();
-        assert_eq!(CutCables::load(&path).unwrap(), cut);
-        assert_eq!(cut.without_machine(&cable.machine), CutCables::default());
-        assert_eq!(cut.with(cable, false), CutCables::default());
+        let cable = Cable { machine: name("esx01"), nic: "vmnic0".parse().unwrap() };
+        let inward = Impairment { delay_us: 50_000, ..Impairment::default() };
+        let faults = LinkFaults { inward, ..LinkFaults::default() };
+        let damage = Damage::default()
+            .with_cable(cable.clone(), true)
+            .with_faults(cable.clone(), faults)
+            .with_storage(name("esx01"), StorageState::AllPathsDown)
+            .with_groups(vec![[name("esx02")].into(), [name("esx01")].into()]);
+        damage.save(&path).unwrap();
+        let loaded = Damage::load(&path).unwrap();
+        assert_eq!(loaded, damage);
+        assert!(loaded.is_cut(&cable));
+        assert_eq!(loaded.faults(&cable), faults);
+        assert_eq!(loaded.storage(&name("esx01")), StorageState::AllPathsDown);
+        assert_eq!((loaded.group(&name("esx01")), loaded.group(&name("vcenter"))), (2, 0));
+
+        let others = Damage::default().with_groups(vec![[name("esx02")].into()]);
+        assert_eq!(damage.without_machine(&cable.machine), others);
+        let mended = damage
+            .with_cable(cable.clone(), false)
+            .with_faults(cable, LinkFaults::default())
+            .with_storage(name("esx01"), StorageState::Connected)
+            .with_groups(vec![]);
+        assert_eq!(mended, Damage::default());
+    }
+
+    #[test]
+    fn a_file_of_cut_cables_alone_is_still_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("links.json");
+        let text = r#"{"version": 1, "cut": [{"machine": "esx01", "nic": "vmnic0"}]}"#;
+        fs::write(&path, text).unwrap();
+        let cable = Cable { machine: name("esx01"), nic: "vmnic0".parse().unwrap() };
+        assert!(Damage::load(&path).unwrap().is_cut(&cable));
     }
 
     #[test]
@@ -140,8 +252,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("links.json");
         fs::write(&path, "{").unwrap();
-        assert!(matches!(CutCables::load(&path), Err(LoadLinksError::Damaged { .. })));
-        fs::write(&path, r#"{"version": 2, "cut": []}"#).unwrap();
-        assert!(matches!(CutCables::load(&path), Err(LoadLinksError::Version { found: 2, .. })));
+        assert!(matches!(Damage::load(&path), Err(LoadLinksError::Damaged { .. })));
+        fs::write(&path, r#"{"version": 3, "cut": []}"#).unwrap();
+        assert!(matches!(Damage::load(&path), Err(LoadLinksError::Version { found: 3, .. })));
     }
 }

@@ -4,16 +4,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::fabric::datagram;
+use crate::fabric::ethernet::PhysicalSwitch;
 use crate::fabric::machine::{Machine, Session};
 use crate::fabric::plant::Plant;
 use crate::fabric::stream::{self, Call};
 use crate::fabric::tasks::Tasks;
 use crate::packet::PacketSocket;
-use crate::wire::{MESSAGE_MAX, MachineName, NicName, Notice, Refusal, Request, VERSION, encode};
+use crate::wire::{
+    MESSAGE_MAX, MachineName, NicName, Notice, Refusal, Request, StorageState, VERSION, encode,
+};
 
 /// How many notices may wait for a machine. Who has more for it waits.
 const NOTICES_MAX: usize = 64;
@@ -57,8 +60,8 @@ pub(crate) async fn serve(
 ) {
     let name = applicant.name.clone();
     let (notices, outgoing) = mpsc::channel(NOTICES_MAX);
-    let presence = match let_in(&plant, notices, applicant).await {
-        Ok(presence) => presence,
+    let (presence, storage) = match let_in(&plant, notices, applicant).await {
+        Ok(let_in) => let_in,
         Err(refusal) => {
             tracing::debug!(machine = %name, ?refusal, "machine was not let in");
             return refuse(&socket, refusal).await;
@@ -70,6 +73,7 @@ pub(crate) async fn serve(
         () = desk.read_requests(&socket) => {}
         () = write_notices(&socket, outgoing) => {}
         () = tell_links(&desk.presence) => {}
+        () = tell_storage(&desk.presence, storage) => {}
         () = desk.plant.wait_off(&name) => {
             desk.presence.machine.lose_power();
             refuse(&socket, Refusal::PoweredOff).await;
@@ -89,7 +93,7 @@ async fn let_in(
     plant: &Plant,
     notices: mpsc::Sender<(Notice, Option<OwnedFd>)>,
     applicant: Applicant,
-) -> Result<Presence, Refusal> {
+) -> Result<(Presence, watch::Receiver<StorageState>), Refusal> {
     if applicant.version != VERSION {
         return Err(Refusal::Version(VERSION));
     }
@@ -103,12 +107,14 @@ async fn let_in(
     };
     let session = Arc::new(Session::new(notices));
     // In the queue before anybody can find the session, so it is the first it hears.
-    let queued = session.notices.send((Notice::Welcome, None)).await;
+    let mut storage = machine.storage();
+    let welcome = Notice::Welcome { storage: *storage.borrow_and_update() };
+    let queued = session.notices.send((welcome, None)).await;
     queued.expect("the receiving end is held by the caller");
     machine.turn_on(&session).await?;
     let presence = Presence { machine, session };
     plant.plug(&applicant.name, &applicant.nics).await?;
-    Ok(presence)
+    Ok((presence, storage))
 }
 
 impl Desk {
@@ -172,7 +178,7 @@ impl Desk {
         let link = self.presence.machine.link(nic).ok_or(Refusal::UnknownNic)?;
         let (kept, given) = pair()?;
         let plant = Arc::clone(&self.plant);
-        self.own.spawn(async move { plant.switch.serve(link, kept, &plant.buffers).await });
+        self.own.spawn(async move { PhysicalSwitch::serve(&plant, link, kept).await });
         Ok(given)
     }
 }
@@ -218,6 +224,16 @@ async fn tell_links(presence: &Presence) {
         };
         let told = presence.session.notices.send((Notice::Links(states), None)).await;
         if told.is_err() || cabling.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the machine about the way to its storage, whenever that changes after the welcome.
+async fn tell_storage(presence: &Presence, mut storage: watch::Receiver<StorageState>) {
+    while storage.changed().await.is_ok() {
+        let state = *storage.borrow_and_update();
+        if presence.session.notices.send((Notice::Storage(state), None)).await.is_err() {
             return;
         }
     }

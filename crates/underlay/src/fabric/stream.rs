@@ -6,7 +6,8 @@
 //!
 //! The fabric copies between the two pairs. While no path is up it reads nothing, so that the
 //! sender stalls once its own buffer is full, and nothing is lost: it goes on when the cable is
-//! back, as TCP does. The end of a stream, and the death of a machine, need a path too.
+//! back, as TCP does. The end of a stream, and the death of a machine, need a path too. What passes
+//! a faulty cable waits in a queue of its own for its time of arrival.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -19,12 +20,13 @@ use rustix::net::{self, AddressFamily, Shutdown, SocketFlags, SocketType, sockop
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::fabric::buffers::Buffers;
 use crate::fabric::machine::Machine;
-use crate::fabric::path::Path;
+use crate::fabric::path::{Carrier, Path};
 use crate::fabric::plant::Plant;
 use crate::fabric::tasks::Tasks;
 use crate::wire::{MachineName, Notice, Refusal};
+
+mod slow;
 
 /// How often a stream without a path is looked at, whether both its ends are gone. It holds
 /// nothing but two descriptors until then.
@@ -43,7 +45,11 @@ pub(crate) struct Call {
 }
 
 /// Opens a stream; gives the dialler's end.
-pub(crate) async fn dial(plant: &Plant, tasks: &Tasks, call: Call) -> Result<OwnedFd, Refusal> {
+pub(crate) async fn dial(
+    plant: &Arc<Plant>,
+    tasks: &Tasks,
+    call: Call,
+) -> Result<OwnedFd, Refusal> {
     let known = plant.wait_known(call.to.as_str(), call.timeout).await;
     let to = known.ok_or(Refusal::UnknownMachine)?;
     let mut stage = Refusal::NoPath;
@@ -56,7 +62,7 @@ pub(crate) async fn dial(plant: &Plant, tasks: &Tasks, call: Call) -> Result<Own
 
 /// `stage` says what is waited for, in case it takes too long.
 async fn connect(
-    plant: &Plant,
+    plant: &Arc<Plant>,
     tasks: &Tasks,
     call: &Call,
     to: &Machine,
@@ -75,13 +81,13 @@ async fn connect(
     let incoming = Notice::Incoming { from: call.from.name().clone(), port: call.port };
     let sent = session.notices.send((incoming, Some(listener))).await;
     sent.map_err(|_| Refusal::NotListening)?;
-    let buffers = plant.buffers.clone();
+    let plant = Arc::clone(plant);
     let mut power_losses = [call.from.power_losses(), to.power_losses()];
     tasks.spawn(async move {
         let [from_off, to_off] = &mut power_losses;
         // However it ends is the same: one side is gone.
         tokio::select! {
-            _ = carry(near, far, path, buffers) => {}
+            _ = carry(near, far, path, &plant) => {}
             _ = from_off.changed() => {}
             _ = to_off.changed() => {}
         }
@@ -102,26 +108,27 @@ fn open_pair() -> io::Result<(UnixStream, OwnedFd)> {
 }
 
 /// Copies both ways until both ways are closed or one end is gone.
-async fn carry(near: UnixStream, far: UnixStream, path: Path, buffers: Buffers) -> io::Result<()> {
+async fn carry(near: UnixStream, far: UnixStream, path: Path, plant: &Plant) -> io::Result<()> {
     let back = path.reversed();
     tokio::try_join!(
-        copy(&near, &far, path, &buffers), //
-        copy(&far, &near, back, &buffers),
+        copy(&near, &far, path, plant), //
+        copy(&far, &near, back, plant),
     )?;
     Ok(())
 }
 
 /// Copies one way until its end, and passes the end on.
-async fn copy(
-    from: &UnixStream,
-    to: &UnixStream,
-    mut path: Path,
-    buffers: &Buffers,
-) -> io::Result<()> {
+async fn copy(from: &UnixStream, to: &UnixStream, mut path: Path, plant: &Plant) -> io::Result<()> {
     loop {
         from.readable().await?;
-        wait_up(&mut path, from, to).await?;
-        let mut buffer = buffers.take();
+        let carrier = wait_up(&mut path, from, to).await?;
+        if carrier.is_faulty() {
+            match slow::copy(from, to, &mut path, plant).await? {
+                slow::End::Stream => break,
+                slow::End::Faults => continue,
+            }
+        }
+        let mut buffer = plant.buffers.take();
         let size = match from.try_read(&mut buffer) {
             Ok(0) => break,
             Ok(size) => size,
@@ -157,8 +164,11 @@ async fn write_all(
 }
 
 /// Waits until the path is up; an error when there is nobody left to wait for it.
-async fn wait_up(path: &mut Path, from: &UnixStream, to: &UnixStream) -> io::Result<()> {
-    while path.carrier().is_none() {
+async fn wait_up(path: &mut Path, from: &UnixStream, to: &UnixStream) -> io::Result<Carrier> {
+    loop {
+        if let Some(carrier) = path.carrier() {
+            return Ok(carrier);
+        }
         match timeout(ABANDONED_CHECK, path.wait_up()).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(ErrorKind::HostUnreachable.into()),
@@ -166,7 +176,6 @@ async fn wait_up(path: &mut Path, from: &UnixStream, to: &UnixStream) -> io::Res
             Err(_) => {}
         }
     }
-    Ok(())
 }
 
 /// Whether the other side of this socket is closed altogether, not only for writing.

@@ -14,7 +14,8 @@ use crate::packet::PacketSocket;
 use crate::underlay::ConnectError;
 use crate::underlay::endpoints::Endpoints;
 use crate::wire::{
-    Hello, MESSAGE_MAX, MachineName, NicName, Notice, Refusal, Request, VERSION, encode,
+    Hello, MESSAGE_MAX, MachineName, NicName, Notice, Refusal, Request, StorageState, VERSION,
+    encode,
 };
 
 /// The first pause before connecting again.
@@ -35,15 +36,18 @@ pub(crate) struct Identity {
     pub(crate) nics: Vec<NicName>,
 }
 
+/// A connection to the fabric, and what it said of the machine's storage.
+pub(crate) type Connection = (PacketSocket, StorageState);
+
 /// Connects once.
-pub(crate) async fn connect(identity: &Identity) -> Result<PacketSocket, ConnectError> {
+pub(crate) async fn connect(identity: &Identity) -> Result<Connection, ConnectError> {
     match timeout(WELCOME_TIMEOUT, greet(identity)).await {
         Ok(done) => done,
         Err(_) => Err(ConnectError::NoAnswer { socket: identity.socket.clone() }),
     }
 }
 
-async fn greet(identity: &Identity) -> Result<PacketSocket, ConnectError> {
+async fn greet(identity: &Identity) -> Result<Connection, ConnectError> {
     let lost = |source| ConnectError::NoFabric { socket: identity.socket.clone(), source };
     let socket = PacketSocket::connect(&identity.socket).await.map_err(lost)?;
     let (name, nics) = (identity.name.clone(), identity.nics.clone());
@@ -52,11 +56,11 @@ async fn greet(identity: &Identity) -> Result<PacketSocket, ConnectError> {
     let mut buffer = vec![0; MESSAGE_MAX];
     let size = socket.recv(&mut buffer).await.map_err(lost)?;
     match serde_json::from_slice(&buffer[..size]) {
-        Ok(Notice::Welcome) => Ok(socket),
+        Ok(Notice::Welcome { storage }) => Ok((socket, storage)),
         Ok(Notice::Refused(refusal)) => Err(refused(identity, refusal)),
-        Ok(Notice::Answer { .. } | Notice::Incoming { .. } | Notice::Links(_)) => {
-            Err(lost(std::io::ErrorKind::InvalidData.into()))
-        }
+        Ok(
+            Notice::Answer { .. } | Notice::Incoming { .. } | Notice::Links(_) | Notice::Storage(_),
+        ) => Err(lost(std::io::ErrorKind::InvalidData.into())),
         Err(error) => Err(lost(error.into())),
     }
 }
@@ -92,17 +96,19 @@ pub(crate) async fn attend(
         }
         endpoints.handle_lost();
         tracing::warn!(machine = %identity.name, "the connection to the box ended");
-        socket = connect_again(&identity, &endpoints).await;
+        let (again, storage) = connect_again(&identity, &endpoints).await;
+        socket = again;
+        endpoints.handle_storage(storage);
         endpoints.handle_power(true);
         tracing::info!(machine = %identity.name, "connected to the box again");
     }
 }
 
-async fn connect_again(identity: &Identity, endpoints: &Endpoints) -> PacketSocket {
+async fn connect_again(identity: &Identity, endpoints: &Endpoints) -> Connection {
     let mut pause = PAUSE_MIN;
     loop {
         match connect(identity).await {
-            Ok(socket) => return socket,
+            Ok(connection) => return connection,
             Err(ConnectError::PoweredOff { .. }) => endpoints.handle_power(false),
             Err(error) => tracing::debug!(machine = %identity.name, %error, "not connected yet"),
         }
@@ -122,13 +128,14 @@ async fn read_notices(socket: &PacketSocket, endpoints: &Endpoints) {
                 endpoints.handle_incoming(from, port, fd);
             }
             (Ok(Notice::Links(states)), _) => endpoints.handle_links(states),
+            (Ok(Notice::Storage(state)), _) => endpoints.handle_storage(state),
             (Ok(Notice::Refused(refusal)), _) => {
                 if refusal == Refusal::PoweredOff {
                     endpoints.handle_power(false);
                 }
                 return;
             }
-            (Ok(Notice::Incoming { .. } | Notice::Welcome), _) => {}
+            (Ok(Notice::Incoming { .. } | Notice::Welcome { .. }), _) => {}
             (Err(error), _) => {
                 tracing::warn!(%error, "the box sent what is no notice; connecting again");
                 return;

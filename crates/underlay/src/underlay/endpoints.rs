@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::packet::PacketSocket;
 use crate::underlay::stream::Stream;
-use crate::wire::{MachineName, NicName, Refusal, Request};
+use crate::wire::{MachineName, NicName, Refusal, Request, StorageState};
 
 /// Something that stays open over connections.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +48,7 @@ pub(crate) struct Endpoints {
     tables: Mutex<Tables>,
     links: watch::Sender<BTreeMap<NicName, bool>>,
     powered: watch::Sender<bool>,
+    storage: watch::Sender<StorageState>,
 }
 
 #[derive(Debug, Default)]
@@ -65,10 +66,11 @@ enum Pending {
 }
 
 impl Endpoints {
-    pub(crate) fn new(nics: &[NicName]) -> Self {
+    pub(crate) fn new(nics: &[NicName], storage: StorageState) -> Self {
         let links = nics.iter().map(|nic| (nic.clone(), true)).collect();
         let (links, powered) = (watch::Sender::new(links), watch::Sender::new(true));
-        Self { tables: Mutex::default(), links, powered }
+        let storage = watch::Sender::new(storage);
+        Self { tables: Mutex::default(), links, powered, storage }
     }
 
     pub(crate) fn links(&self) -> watch::Receiver<BTreeMap<NicName, bool>> {
@@ -77,6 +79,14 @@ impl Endpoints {
 
     pub(crate) fn powered(&self) -> watch::Receiver<bool> {
         self.powered.subscribe()
+    }
+
+    pub(crate) fn storage(&self) -> watch::Receiver<StorageState> {
+        self.storage.subscribe()
+    }
+
+    pub(crate) fn handle_storage(&self, state: StorageState) {
+        self.storage.send_if_modified(|known| std::mem::replace(known, state) != state);
     }
 
     pub(crate) fn handle_power(&self, is_powered: bool) {

@@ -104,7 +104,10 @@ async fn cables_are_pulled_over_the_socket() {
     assert_eq!(unknown.code, FaultCode::NotFound);
     assert_eq!(unknown.message, "machine esx99 does not exist");
     let unknown = control.cut(&machine("esx01"), &nic(7)).await.unwrap_err();
-    assert_eq!(unknown.message, "NIC vmnic7 of esx01 (it has vmnic0, vmnic1) does not exist");
+    assert_eq!(
+        unknown.message,
+        "NIC vmnic7 of esx01 (it has vmnic0, vmnic1, vmhba0) does not exist"
+    );
 
     let busy = control.unplug(&machine("esx01")).await.unwrap_err();
     assert_eq!(busy.code, FaultCode::InvalidState);

@@ -5,5 +5,6 @@
 mod boxes;
 mod datagrams;
 mod ethernet;
+mod faults;
 mod streams;
 mod world;

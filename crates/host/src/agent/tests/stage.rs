@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::super::*;
+use crate::storage_path::StoragePath;
 use crate::testing::HostDirectory;
 
 pub(super) const CLAIM: Claim = Claim { cores: 4, core_mhz: 2000, memory: Bytes::from_gib(8) };
@@ -186,6 +187,7 @@ impl<D: Driver> Stage<D> {
             registry,
             records,
             mounts: Mounts::load(&host.layout.mounts()),
+            storage: StoragePath::connected(),
             network: None,
             usage: OwnUsage::shared_by(1),
         };
