@@ -87,7 +87,4 @@ pub trait Driver: Send + Sync + 'static {
 
     /// The VM's screen as a PNG.
     fn screenshot(&self, vm: VmId) -> impl Future<Output = Result<Vec<u8>, Fault>> + Send;
-
-    /// Stops every VM at once: the host is being switched off for good, not restarted.
-    fn stop_all(&self) -> impl Future<Output = ()> + Send;
 }

@@ -7,16 +7,20 @@
 //! DIR/manager/          the manager's store, certificate, password
 //! DIR/hosts/NAME/       each host's registry and logs
 //! DIR/datastores/NAME/  the VMs
-//! DIR/log/NAME.log      what each process has said
+//! DIR/log/NAME.log      what each process has said; what it said before is in NAME.log.old
 //! DIR/run/              sockets and pid files (elsewhere where that path would be too long)
 //! ```
 //!
 //! **Invariant:** one box process at a time per directory: it holds a lock on `DIR/box.lock`, which
-//! the kernel lets go when the process ends, however it ends.
+//! the kernel lets go when the process ends, however it ends. Who only asks whether it is held has
+//! to hold it for a moment, so whoever touches it first waits for a second lock, `DIR/door.lock`:
+//! neither a box that starts nor another who asks meets one who asks.
 
 pub(crate) mod config;
 pub(crate) mod cost;
 pub(crate) mod host;
+mod logs;
+mod orphans;
 pub(crate) mod process;
 pub(crate) mod supervise;
 
@@ -109,7 +113,12 @@ impl BoxHome {
 
     /// What a process has said.
     pub(crate) fn log(&self, name: &str) -> PathBuf {
-        self.directory.join("log").join(format!("{name}.log"))
+        self.logs().join(format!("{name}.log"))
+    }
+
+    /// Where the logs are.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.directory.join("log")
     }
 
     /// Which machines have no power.
@@ -161,7 +170,7 @@ impl BoxHome {
     pub(crate) fn make(&self, run: &Path) -> anyhow::Result<()> {
         use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
-        for directory in [&self.directory, &self.directory.join("log"), run] {
+        for directory in [&self.directory, &self.logs(), run] {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -249,13 +258,18 @@ impl BoxHome {
         }
     }
 
+    fn open_lock(&self, name: &str) -> anyhow::Result<File> {
+        let path = self.directory.join(name);
+        let file =
+            fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        Ok(file.into_file())
+    }
+
     fn try_lock(&self, name: &str) -> anyhow::Result<Option<Lock>> {
-        let file = fs_err::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.directory.join(name))?
-            .into_file();
+        // Held for as long as it takes to look, by everybody.
+        let door = self.open_lock("door.lock")?;
+        flock(&door, FlockOperation::LockExclusive).context("the box's lock cannot be used")?;
+        let file = self.open_lock(name)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Lock { _file: file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -316,6 +330,21 @@ mod tests {
         assert!(home.lock().unwrap_err().to_string().contains("runs already"));
         drop(lock);
         assert!(!home.is_running().unwrap());
+    }
+
+    #[test]
+    fn who_asks_whether_a_box_runs_is_not_taken_for_the_box() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = BoxHome::new(directory.path()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..300).for_each(|_| assert!(!home.is_running().unwrap())));
+            }
+        });
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..300).for_each(|_| assert!(home.is_running().is_ok())));
+            (0..300).for_each(|_| drop(home.lock().unwrap()));
+        });
     }
 
     #[test]

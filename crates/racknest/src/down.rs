@@ -143,6 +143,7 @@ const OWN: &[&str] = &[
     "change.lock",
     "datastores",
     "deployed",
+    "door.lock",
     "hosts",
     "links.json",
     "log",

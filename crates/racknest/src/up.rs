@@ -254,7 +254,17 @@ impl Ground {
                 self.home.directory().display()
             );
         }
-        check_port(self.listen(args), self.existing.as_ref(), &self.home)
+        check_port(self.listen(args), self.existing.as_ref(), &self.home).map_err(|why| {
+            // A box that was not there at the first look, and has the port now.
+            if self.home.is_running().unwrap_or(false) {
+                anyhow!(
+                    "another `racknest up` has just started the box in {}: wait for it",
+                    self.home.directory().display()
+                )
+            } else {
+                why
+            }
+        })
     }
 
     /// A box that is complete and runs needs nothing; one that is to change is not changed by `up`.

@@ -66,6 +66,25 @@ impl Process {
         }
     }
 
+    /// The process that is told how it ends.
+    ///
+    /// # Panics
+    /// It is gone.
+    #[must_use]
+    pub fn parent(&self) -> u32 {
+        let stat = fs_err::read_to_string(format!("/proc/{}/stat", self.pid));
+        let stat = stat.expect("a process that has a parent is there");
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        parent.and_then(|pid| pid.parse().ok()).expect("a process has a parent")
+    }
+
+    /// Whether the list of processes has it still, if only because nobody has asked how it ended.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        let stat = fs_err::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat_of(&stat).is_some_and(|(_, start)| start == self.start)
+    }
+
     /// Whether it still runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {
@@ -100,12 +119,16 @@ fn carries(pid: u32, mark: &str) -> bool {
     environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
 }
 
-fn find(pid: u32) -> Option<Process> {
-    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// The state and the start in a line of `/proc/PID/stat`.
+fn stat_of(stat: &str) -> Option<(&str, u64)> {
     // The second field is a name in parentheses, which can contain anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    let start = fields.nth(18)?.parse().ok()?;
+    Some((fields.next()?, fields.nth(18)?.parse().ok()?))
+}
+
+fn find(pid: u32) -> Option<Process> {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (state, start) = stat_of(&stat)?;
     if state == "Z" || state == "X" {
         return None;
     }

@@ -62,6 +62,19 @@ fn each_vm_is_one_qemu_process_until_the_box_is_down() {
 }
 
 #[test]
+fn a_guest_that_has_ended_is_gone_from_the_list_of_processes() {
+    let lab = two_hosts();
+    let box_process = lab.running(Role::Box).remove(0).pid;
+    let before = guests(&lab);
+    assert!(before.iter().all(|guest| guest.parent() == box_process), "{before:#?}");
+    lab.say("vm power-off vm01").done();
+    guest(&lab, "vm02").expect("it runs").kill();
+    wait::until("the box has asked how they ended", SOON, || {
+        before.iter().filter(|guest| guest.is_listed()).count() == 2
+    });
+}
+
+#[test]
 fn vms_outlive_kill_9_of_their_agents_and_of_the_manager() {
     let lab = two_hosts();
     let before = guests(&lab);

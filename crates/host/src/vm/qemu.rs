@@ -345,14 +345,6 @@ impl Driver for QemuDriver {
             .map_err(|error| error.fault(&machine.name))?;
         fs_err::tokio::read(&picture).await.map_err(|error| Fault::system(error.to_string()))
     }
-
-    async fn stop_all(&self) {
-        for machine in self.machines.all() {
-            if let Err(fault) = self.machines.stop(machine.vm).await {
-                tracing::error!(vm = %machine.vm, %fault, "a VM could not be stopped");
-            }
-        }
-    }
 }
 
 impl Machines {

@@ -278,12 +278,6 @@ impl Driver for Simulated {
         let (name, power) = self.describe(vm, |guest| (guest.name.clone(), guest.power))?;
         screen::draw(&["simulated: no guest code runs", "", &name, power_word(power)])
     }
-
-    async fn stop_all(&self) {
-        for guest in self.guests().values_mut().filter(|guest| guest.power == PowerState::On) {
-            guest.power = PowerState::Off;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -12,10 +12,11 @@ use racknest_manager::ManagerConfig;
 use racknest_underlay::fabric::{Fabric, FabricConfig};
 use racknest_underlay::{MachineName, NicName, Outlet, Power, PowerConfig};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
 use super::config::BoxFile;
-use super::{BoxHome, host};
+use super::{BoxHome, host, logs, orphans};
 
 /// The manager's name on the underlay.
 pub(crate) const MANAGER: &str = "vcenter";
@@ -80,6 +81,7 @@ fn run_box(home: &BoxHome, file: BoxFile) -> anyhow::Result<()> {
     runtime.block_on(async {
         let _lock = home.lock()?;
         let mut stopping = Signals::watch()?;
+        orphans::adopt().context("the box cannot be the parent of its guests")?;
         let running = Running::start(home, file).await?;
         running.serve(home, &mut stopping).await
     })
@@ -154,8 +156,11 @@ impl Running {
     }
 
     async fn serve(mut self, home: &BoxHome, signals: &mut Signals) -> anyhow::Result<()> {
+        let mut look = tokio::time::interval(logs::LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = look.tick() => bound_logs(home).await,
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
                 () = self.power.stopped() => break,
@@ -196,6 +201,15 @@ impl Running {
             self.power.on(&all).await?;
         }
         self.plug(home, &known).await
+    }
+}
+
+/// Keeps the logs of the box from filling the disk.
+async fn bound_logs(home: &BoxHome) {
+    let directory = home.logs();
+    let bounded = tokio::task::spawn_blocking(move || logs::bound(&directory)).await;
+    if let Ok(Err(error)) = bounded {
+        tracing::warn!("the logs cannot be looked at: {error}");
     }
 }
 

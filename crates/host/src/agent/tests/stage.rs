@@ -158,8 +158,6 @@ impl Driver for Scripted {
     async fn screenshot(&self, _vm: VmId) -> Result<Vec<u8>, Fault> {
         Err(Fault::unsupported("no screen"))
     }
-
-    async fn stop_all(&self) {}
 }
 
 /// A host with an agent.

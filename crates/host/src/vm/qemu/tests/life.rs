@@ -189,6 +189,6 @@ async fn a_running_vm_has_a_screen_a_serial_port_and_figures() {
     assert!(samples[0].disk_used > Bytes::ZERO, "{samples:?}");
     driver.balloon(spec.id, Bytes::from_mib(48)).await.unwrap();
 
-    driver.stop_all().await;
+    assert_eq!(lab.ask(&spec, Request::PowerOff).await, Ok(PowerState::Off));
     assert_eq!(driver.pid(spec.id), None);
 }
