@@ -17,9 +17,25 @@
 //!
 //! **Invariant:** equal inputs give equal plans; no plan breaks a mandatory rule that held before it.
 
+pub mod balance;
+mod correct;
+mod cost;
+pub mod divvy;
+pub mod imbalance;
+mod model;
+pub mod obstacle;
+pub mod plan;
 pub mod rules;
+pub mod score;
+pub mod trend;
 
+#[cfg(test)]
+mod tests;
+
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use racknest_types::id::{DatastoreId, HostId, PoolId, VmId};
 use racknest_types::time::Timestamp;
@@ -49,6 +65,8 @@ pub struct Cluster {
     pub groups: Vec<Group>,
     /// What the user set.
     pub settings: DrsSettings,
+    /// How many migrations run.
+    pub moves_under_way: usize,
 }
 
 /// A host as a planner sees it.
@@ -159,6 +177,42 @@ pub struct Demand {
     pub network_kbps: u64,
 }
 
+/// How VMs and hosts are called in what a planner says.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    /// A VM's name.
+    pub vm: &'a dyn Fn(VmId) -> String,
+    /// A host's name.
+    pub host: &'a dyn Fn(HostId) -> String,
+}
+
+impl Names<'_> {
+    /// Ids in place of names.
+    pub const IDS: Names<'static> = Names { vm: &vm_id, host: &host_id };
+}
+
+impl fmt::Debug for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
+}
+
+fn vm_id(id: VmId) -> String {
+    format!("{id}")
+}
+
+fn host_id(id: HostId) -> String {
+    format!("{id}")
+}
+
+impl Capacity {
+    /// Its CPU and memory.
+    #[must_use]
+    pub const fn load(&self) -> Load {
+        Load { cpu: self.cpu_mhz, memory: self.memory_mib }
+    }
+}
+
 impl Demand {
     /// Memory it should have: what it uses, and a part of what it holds.
     #[must_use]
@@ -181,6 +235,25 @@ impl Vm {
         self.demand.memory_mib().min(self.memory_mib) + self.overhead_mib
     }
 
+    /// What must be free for it on a host: its guarantees, and what its host needs for it.
+    #[must_use]
+    pub fn guaranteed(&self) -> Load {
+        Load {
+            cpu: self.cpu.reservation.min(self.cpu_mhz),
+            memory: self.memory.reservation.min(self.memory_mib) + self.overhead_mib,
+        }
+    }
+
+    /// The most it wanted lately, as a load on its host.
+    #[must_use]
+    pub fn peak_load(&self) -> Load {
+        Load {
+            cpu: self.peak.cpu_mhz.max(self.demand.cpu_mhz).min(self.cpu_mhz),
+            memory: self.peak.memory_mib().max(self.demand.memory_mib()).min(self.memory_mib)
+                + self.overhead_mib,
+        }
+    }
+
     /// What DRS does with it by itself.
     #[must_use]
     pub fn mode(&self, settings: &DrsSettings) -> DrsMode {
@@ -199,6 +272,91 @@ pub struct Pool {
     pub cpu: Allocation,
     /// Its part of the memory, in MiB.
     pub memory: Allocation,
+}
+
+impl Pool {
+    /// Its part of a resource.
+    #[must_use]
+    pub const fn allocation(&self, resource: Resource) -> Allocation {
+        match resource {
+            Resource::Cpu => self.cpu,
+            Resource::Memory => self.memory,
+        }
+    }
+}
+
+/// What pools divide and hosts are short of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// CPU, counted in MHz.
+    Cpu,
+    /// Memory, counted in MiB.
+    Memory,
+}
+
+impl Resource {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Cpu, Self::Memory];
+}
+
+/// An amount of both resources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// CPU, in MHz.
+    pub cpu: u64,
+    /// Memory, in MiB.
+    pub memory: u64,
+}
+
+impl Load {
+    /// Of one resource.
+    #[must_use]
+    pub const fn of(&self, resource: Resource) -> u64 {
+        match resource {
+            Resource::Cpu => self.cpu,
+            Resource::Memory => self.memory,
+        }
+    }
+
+    /// Of one resource, to change.
+    pub const fn of_mut(&mut self, resource: Resource) -> &mut u64 {
+        match resource {
+            Resource::Cpu => &mut self.cpu,
+            Resource::Memory => &mut self.memory,
+        }
+    }
+
+    /// Whether there is enough of both for `other`.
+    #[must_use]
+    pub const fn covers(&self, other: Self) -> bool {
+        self.cpu >= other.cpu && self.memory >= other.memory
+    }
+}
+
+impl core::ops::Add for Load {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { cpu: self.cpu + other.cpu, memory: self.memory + other.memory }
+    }
+}
+
+/// What is left; nothing where more is taken than is there.
+impl core::ops::Sub for Load {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(other.cpu),
+            memory: self.memory.saturating_sub(other.memory),
+        }
+    }
+}
+
+impl core::iter::Sum for Load {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| sum + one)
+    }
 }
 
 impl Cluster {

@@ -16,12 +16,14 @@
 mod conflict;
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use racknest_types::id::{HostId, VmId};
 
+use super::Names;
 use crate::record::drs::{Group, GroupMembers, Rule, RuleKind};
 
 /// The rules of a cluster, ready to be asked.
@@ -63,6 +65,17 @@ pub struct Rules {
 pub struct Broken<'a> {
     /// The rule's name.
     pub rule: &'a str,
+    /// Whether it must hold, or should.
+    pub is_mandatory: bool,
+    /// How it is broken.
+    pub by: BrokenBy,
+}
+
+/// A [`Broken`] that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    /// The rule's name.
+    pub rule: String,
     /// Whether it must hold, or should.
     pub is_mandatory: bool,
     /// How it is broken.
@@ -444,37 +457,40 @@ fn group<'a>(groups: &'a [Group], name: &str) -> Result<&'a GroupMembers, Proble
 }
 
 impl Broken<'_> {
-    /// What is broken, with the names that the reader knows.
+    /// The same, to keep.
     #[must_use]
-    pub fn explain(
-        &self,
-        vm_name: &dyn Fn(VmId) -> String,
-        host_name: &dyn Fn(HostId) -> String,
-    ) -> String {
-        let rule = self.rule;
-        match self.by {
-            BrokenBy::HostNotListed => {
-                alloc::format!("rule '{rule}' wants it on other hosts")
-            }
-            BrokenBy::HostForbidden => {
-                alloc::format!("rule '{rule}' does not want it on this host")
-            }
-            BrokenBy::Near(vm) => {
-                alloc::format!("rule '{rule}' keeps it apart from {}", vm_name(vm))
-            }
-            BrokenBy::FarFrom(vm, host) => alloc::format!(
-                "rule '{rule}' keeps it with {}, which is on {}",
-                vm_name(vm),
-                host_name(host)
-            ),
-        }
+    pub fn to_breach(&self) -> Breach {
+        Breach { rule: self.rule.into(), is_mandatory: self.is_mandatory, by: self.by }
     }
 }
 
 impl fmt::Display for Broken<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let vm_name = |vm| alloc::format!("{vm}");
-        f.write_str(&self.explain(&vm_name, &|host| alloc::format!("{host}")))
+        self.to_breach().fmt(f)
+    }
+}
+
+impl Breach {
+    /// What is broken, with the names that the reader knows.
+    #[must_use]
+    pub fn explain(&self, names: &Names<'_>) -> String {
+        let rule = &self.rule;
+        match self.by {
+            BrokenBy::HostNotListed => format!("rule '{rule}' wants it on other hosts"),
+            BrokenBy::HostForbidden => format!("rule '{rule}' does not want it on this host"),
+            BrokenBy::Near(vm) => format!("rule '{rule}' keeps it apart from {}", (names.vm)(vm)),
+            BrokenBy::FarFrom(vm, host) => format!(
+                "rule '{rule}' keeps it with {}, which is on {}",
+                (names.vm)(vm),
+                (names.host)(host)
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.explain(&Names::IDS))
     }
 }
 

@@ -11,6 +11,7 @@ use core::fmt;
 
 use racknest_types::id::{HostId, VmId};
 
+use super::super::Names;
 use super::{Conflict, Problem, Rules, VmRule, Wish};
 
 impl Rules {
@@ -182,7 +183,8 @@ fn augment(
 impl Conflict {
     /// What is wrong, with the names that the reader knows.
     #[must_use]
-    pub fn explain(&self, vm_name: &dyn Fn(VmId) -> String) -> String {
+    pub fn explain(&self, names: &Names<'_>) -> String {
+        let vm_name = names.vm;
         let rule = &self.rule;
         match &self.problem {
             Problem::TooFewVms => format!("rule '{rule}' needs at least two VMs"),
@@ -226,6 +228,6 @@ impl Conflict {
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.explain(&|vm| format!("{vm}")))
+        f.write_str(&self.explain(&Names::IDS))
     }
 }
