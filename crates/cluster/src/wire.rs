@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
-use racknest_types::id::{TaskId, VmId};
+use racknest_types::id::{HostId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,9 @@ pub enum ToHost {
         mounts: Vec<Mount>,
         /// Seconds between two [`FromHost::Samples`].
         sample_seconds: u32,
+        /// The host's id in the inventory, under which it takes run leases.
+        #[serde(default)]
+        host: Option<HostId>,
     },
     /// The datastores this host mounts, after a change.
     Mounts(Vec<Mount>),

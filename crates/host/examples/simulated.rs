@@ -14,6 +14,7 @@ use racknest_cluster::record::vm::{Boot, Disk, DiskSource, Nic, VmConfig, Worklo
 use racknest_cluster::wire::{FromHost, MESSAGE_BYTES_MAX, Request, ToHost, VERSION, VmSpec};
 use racknest_host::agent::{Agent, Doors, Parts, Stream};
 use racknest_host::clock::Stopwatch;
+use racknest_host::lease::{Leases, SharedDatastores};
 use racknest_host::mounts::Mounts;
 use racknest_host::own_usage::OwnUsage;
 use racknest_host::registry::Registry;
@@ -21,7 +22,7 @@ use racknest_host::storage_path::StoragePath;
 use racknest_host::vm::Driver;
 use racknest_host::vm::simulated::Simulated;
 use racknest_types::bytes::Bytes;
-use racknest_types::id::{NetworkId, TaskId, VmId};
+use racknest_types::id::{HostId, NetworkId, TaskId, VmId};
 use racknest_underlay::message::{MessageReader, MessageWriter};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -48,9 +49,10 @@ fn main() -> Result<()> {
 async fn measure() -> Result<()> {
     let stop = CancellationToken::new();
     let drivers: Vec<_> = (0..HOSTS).map(|_| Arc::new(Simulated::new(1, CLAIM))).collect();
+    let datastores = SharedDatastores::new(1);
     let mut streams = Vec::new();
     for (number, driver) in drivers.iter().enumerate() {
-        streams.push(start_host(number, Arc::clone(driver), &stop).await?);
+        streams.push(start_host(number, Arc::clone(driver), datastores.clone(), &stop).await?);
     }
     let empty = resident()?;
 
@@ -95,6 +97,7 @@ fn report(empty: Bytes, full: Bytes, times: &Times) {
 async fn start_host(
     number: usize,
     driver: Arc<Simulated>,
+    datastores: SharedDatastores,
     stop: &CancellationToken,
 ) -> Result<DuplexStream> {
     let parts = Parts {
@@ -105,6 +108,7 @@ async fn start_host(
         records: vec![],
         mounts: Mounts::default(),
         storage: StoragePath::connected(),
+        leases: Leases::shared(datastores, StoragePath::connected()),
         network: None,
         usage: OwnUsage::shared_by(u32::try_from(HOSTS)?),
     };
@@ -126,7 +130,12 @@ async fn deploy(host: u64, stream: DuplexStream) -> Result<()> {
     let (reader, writer) = tokio::io::split(stream);
     let mut writer = MessageWriter::new(writer, MESSAGE_BYTES_MAX);
     let mut reader = MessageReader::new(reader, MESSAGE_BYTES_MAX);
-    writer.queue(&ToHost::Hello { version: VERSION, mounts: vec![], sample_seconds: 600 })?;
+    writer.queue(&ToHost::Hello {
+        version: VERSION,
+        mounts: vec![],
+        sample_seconds: 600,
+        host: Some(HostId::from_raw(host + 1)),
+    })?;
     let sender = async {
         for number in 0..VMS_PER_HOST {
             let vm = host * VMS_PER_HOST + number + 1;

@@ -44,6 +44,7 @@ use self::perform::{After, Outcome, Performer};
 use self::sampling::Sampling;
 use self::streams::Disks;
 use crate::clock;
+use crate::lease::Leases;
 use crate::mounts::Mounts;
 use crate::net::{Heard, Network, Order};
 use crate::own_usage::OwnUsage;
@@ -87,6 +88,8 @@ pub struct Parts<D> {
     pub mounts: Mounts,
     /// The way to them.
     pub storage: StoragePath,
+    /// What it may run.
+    pub leases: Leases,
     /// Its switch; `None` where guests send no frames.
     pub network: Option<Network>,
     /// What the process itself takes.
@@ -104,6 +107,7 @@ pub struct Agent<D> {
     registry: Registry,
     mounts: Mounts,
     storage: StoragePath,
+    leases: Leases,
     network: Option<Network>,
     book: Book,
     lanes: Lanes,
@@ -161,8 +165,18 @@ impl<D: Driver> Agent<D> {
     /// An agent that has not begun.
     #[must_use]
     pub fn new(parts: Parts<D>) -> Self {
-        let Parts { name, claim, driver, registry, records, mounts, storage, network, usage } =
-            parts;
+        let Parts {
+            name,
+            claim,
+            driver,
+            registry,
+            records,
+            mounts,
+            storage,
+            leases,
+            network,
+            usage,
+        } = parts;
         let limit = match driver.kind() {
             DriverKind::Qemu => QEMU_JOBS_MAX,
             DriverKind::Simulated => usize::MAX,
@@ -177,6 +191,7 @@ impl<D: Driver> Agent<D> {
             registry,
             mounts,
             storage,
+            leases,
             network,
             book: Book::default(),
             lanes: Lanes::new(limit),
@@ -322,6 +337,9 @@ impl<D: Driver> Agent<D> {
         }
         // The mounts first: the VMs that are about to be adopted may need them.
         self.set_mounts(caller.hello.mounts.clone());
+        if let Some(host) = caller.hello.host {
+            self.leases.set_holder(host);
+        }
         if self.adoption.is_some() {
             self.caller = Some(caller);
             return;

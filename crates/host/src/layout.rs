@@ -39,6 +39,12 @@ impl Layout {
         self.state.join("mounts.json")
     }
 
+    /// This host's id; see [`crate::lease::Leases::load`].
+    #[must_use]
+    pub fn host_id(&self) -> PathBuf {
+        self.state.join("host-id")
+    }
+
     /// The registrations of this host's VMs.
     #[must_use]
     pub fn registry(&self) -> PathBuf {

@@ -10,6 +10,7 @@ pub mod config;
 pub mod datastore;
 pub mod fault;
 pub mod layout;
+pub mod lease;
 pub mod mounts;
 pub mod net;
 pub mod own_usage;

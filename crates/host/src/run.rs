@@ -20,8 +20,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Doors, Parts, Stream};
+use crate::clock;
 use crate::config::{HostConfig, QemuOptions};
 use crate::layout::Layout;
+use crate::lease::{Leases, SharedDatastores};
 use crate::mounts::Mounts;
 use crate::net::{Network, Uplink};
 use crate::own_usage::OwnUsage;
@@ -78,11 +80,12 @@ pub fn run_many(configs: Vec<HostConfig>) -> Result<()> {
 /// One of the hosts could not be started; the others are stopped.
 pub async fn serve(configs: Vec<HostConfig>, stop: CancellationToken) -> Result<()> {
     let usage = OwnUsage::shared_by(u32::try_from(configs.len()).unwrap_or(u32::MAX));
+    let datastores = SharedDatastores::new(clock::now().millis() / 1000);
     let start = |config: HostConfig| {
-        let (usage, stop) = (usage.clone(), stop.clone());
+        let (usage, datastores, stop) = (usage.clone(), datastores.clone(), stop.clone());
         async move {
             let name = config.name.clone();
-            let started = start_host(config, usage, stop).await;
+            let started = start_host(config, usage, datastores, stop).await;
             started.with_context(|| format!("while starting host {name}"))
         }
     };
@@ -117,7 +120,12 @@ fn stop_at_signal(stop: CancellationToken) -> Result<()> {
 /// A host that is up; ends when it is told to stop.
 type Host = tokio::task::JoinHandle<()>;
 
-async fn start_host(config: HostConfig, usage: OwnUsage, stop: CancellationToken) -> Result<Host> {
+async fn start_host(
+    config: HostConfig,
+    usage: OwnUsage,
+    datastores: SharedDatastores,
+    stop: CancellationToken,
+) -> Result<Host> {
     // The name first: a second agent of a host ends here, before it touches anything.
     let underlay = connect(&config).await?;
     let storage = StoragePath::told_by(underlay.storage());
@@ -130,6 +138,7 @@ async fn start_host(config: HostConfig, usage: OwnUsage, stop: CancellationToken
                 registry: Registry::in_memory(),
                 records: vec![],
                 mounts: Mounts::default(),
+                leases: Leases::shared(datastores, storage.clone()),
                 storage,
                 network: None,
                 usage,
@@ -147,6 +156,7 @@ async fn start_host(config: HostConfig, usage: OwnUsage, stop: CancellationToken
                 driver: Arc::new(driver),
                 registry,
                 records,
+                leases: Leases::load(mounts.clone(), storage.clone(), &layout.host_id()),
                 mounts,
                 storage,
                 network: Some(start_network(&config, &layout, &underlay).await?),

@@ -10,7 +10,7 @@ use racknest_cluster::wire::{
 use racknest_host::{HostConfig, QemuOptions, run};
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::FaultCode;
-use racknest_types::id::VmId;
+use racknest_types::id::{HostId, VmId};
 use racknest_underlay::message::{read_message, write_message};
 use racknest_underlay::{Fabric, FabricConfig, Underlay};
 use tokio_util::sync::CancellationToken;
@@ -61,7 +61,8 @@ async fn hosts_of_one_process_answer_each_under_its_name() {
                 Err(_) => tokio::task::yield_now().await,
             }
         };
-        let hello = ToHost::Hello { version: VERSION, mounts: vec![], sample_seconds: 20 };
+        let host = Some(HostId::from_raw(1));
+        let hello = ToHost::Hello { version: VERSION, mounts: vec![], sample_seconds: 20, host };
         write_message(&mut control, &hello, MESSAGE_BYTES_MAX).await.unwrap();
         let answer = read_message(&mut control, MESSAGE_BYTES_MAX).await.unwrap();
         let Some(FromHost::Hello { name: answered, driver, accelerator, .. }) = answer else {

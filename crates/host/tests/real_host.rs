@@ -11,7 +11,7 @@ use racknest_host::layout::Layout;
 use racknest_host::{HostConfig, QemuOptions, run};
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
-use racknest_types::id::{NetworkId, TaskId, VmId};
+use racknest_types::id::{HostId, NetworkId, TaskId, VmId};
 use racknest_underlay::message::{read_message, write_message};
 use racknest_underlay::{Fabric, FabricConfig, Stream, Underlay};
 use rustix::process::{Pid, Signal};
@@ -92,7 +92,8 @@ impl Site {
         };
         let ds1 = self.directory.path().join("ds1").to_string_lossy().into_owned();
         let mounts = vec![Mount { name: "ds1".into(), directory: ds1 }];
-        let hello = ToHost::Hello { version: VERSION, mounts, sample_seconds: 600 };
+        let host = Some(HostId::from_raw(1));
+        let hello = ToHost::Hello { version: VERSION, mounts, sample_seconds: 600, host };
         write_message(&mut control, &hello, MESSAGE_BYTES_MAX).await.expect("sent");
         let answer = read_message(&mut control, MESSAGE_BYTES_MAX).await.expect("an answer");
         let Some(FromHost::Hello { vms, .. }) = answer else { panic!("{answer:?}") };

@@ -35,7 +35,12 @@ impl Inventory {
     /// The first message to a host.
     #[must_use]
     pub fn hello_to(&self, host: HostId, sample_seconds: u32) -> ToHost {
-        ToHost::Hello { version: VERSION, mounts: self.mounts_of(host), sample_seconds }
+        ToHost::Hello {
+            version: VERSION,
+            mounts: self.mounts_of(host),
+            sample_seconds,
+            host: Some(host),
+        }
     }
 
     /// A host has answered the first message.

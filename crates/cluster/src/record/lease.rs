@@ -2,7 +2,9 @@
 //!
 //! A lease lies on the datastore of the VM's home, so whoever can reach the disks can read who may
 //! write to them. It is replaced only by one with the next epoch, and only one taker gets an epoch:
-//! that is the compare-and-swap that everything else in HA may be wrong about. What a lease says of
+//! that is the compare-and-swap that everything else in HA may be wrong about. A lease is never
+//! changed: what its holder has to say of its VM later (that it stopped, that it has new disks) is
+//! said with the next epoch, too. What a lease says of
 //! the VM is enough to start it anywhere, with the manager dead: the leases of a datastore are its
 //! list of protected VMs.
 

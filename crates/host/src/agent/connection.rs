@@ -43,6 +43,7 @@ pub(super) struct Hello {
     pub(super) version: u32,
     pub(super) mounts: Vec<racknest_cluster::wire::Mount>,
     pub(super) sample_seconds: u32,
+    pub(super) host: Option<racknest_types::id::HostId>,
 }
 
 /// Why a caller is not let in.
@@ -65,8 +66,9 @@ pub(super) async fn greet(stream: Stream) -> Result<Caller, HelloError> {
     let mut reader = MessageReader::new(reader, MESSAGE_BYTES_MAX);
     let first = tokio::time::timeout(HELLO_TIMEOUT, reader.next::<ToHost>()).await;
     match first.map_err(|_| HelloError::Silent)?.map_err(HelloError::Unreadable)? {
-        Some(ToHost::Hello { version, mounts, sample_seconds }) => {
-            Ok(Caller { hello: Hello { version, mounts, sample_seconds }, reader, writer })
+        Some(ToHost::Hello { version, mounts, sample_seconds, host }) => {
+            let hello = Hello { version, mounts, sample_seconds, host };
+            Ok(Caller { hello, reader, writer })
         }
         Some(
             ToHost::Mounts(_)

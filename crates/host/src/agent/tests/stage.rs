@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::super::*;
+use crate::lease::SharedDatastores;
 use crate::storage_path::StoragePath;
 use crate::testing::HostDirectory;
 
@@ -186,6 +187,7 @@ impl<D: Driver> Stage<D> {
             records,
             mounts: Mounts::load(&host.layout.mounts()),
             storage: StoragePath::connected(),
+            leases: Leases::shared(SharedDatastores::new(1), StoragePath::connected()),
             network: None,
             usage: OwnUsage::shared_by(1),
         };
@@ -220,7 +222,9 @@ impl<D: Driver> Stage<D> {
             reader: MessageReader::new(reader, MESSAGE_BYTES_MAX),
             writer: MessageWriter::new(writer, MESSAGE_BYTES_MAX),
         };
-        manager.send(ToHost::Hello { version, mounts: vec![], sample_seconds: 20 }).await;
+        let host = Some(racknest_types::id::HostId::from_raw(1));
+        let hello = ToHost::Hello { version, mounts: vec![], sample_seconds: 20, host };
+        manager.send(hello).await;
         let hello = manager.receive().await.expect("an answer");
         (manager, hello)
     }
