@@ -17,13 +17,17 @@
 //!
 //! **Invariant:** equal inputs give equal plans; no plan breaks a mandatory rule that held before it.
 
-pub mod balance;
+pub mod admission;
+mod balance;
 mod correct;
 mod cost;
 pub mod divvy;
+pub mod dpm;
+pub mod evacuate;
 pub mod imbalance;
 mod model;
 pub mod obstacle;
+pub mod placement;
 pub mod plan;
 pub mod rules;
 pub mod score;

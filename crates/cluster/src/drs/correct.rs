@@ -14,7 +14,7 @@ use super::rules::{Breach, BrokenBy};
 use crate::record::drs::DrsMode;
 
 /// The priority of what must be.
-const MUST: u8 = 1;
+pub(super) const MUST: u8 = 1;
 
 /// The priority of what should be.
 const SHOULD: u8 = 2;
