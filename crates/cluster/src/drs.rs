@@ -27,6 +27,7 @@ pub mod evacuate;
 pub mod imbalance;
 mod model;
 pub mod obstacle;
+pub mod pack;
 pub mod placement;
 pub mod plan;
 pub mod rules;

@@ -189,8 +189,6 @@ fn refusal(
 
 #[cfg(test)]
 mod tests {
-    use std::string::ToString;
-
     use expect_test::expect;
 
     use super::*;
@@ -240,7 +238,8 @@ mod tests {
             1800: 54 % are in use, which is as it should be
             2200: 66 % are in use, which is as it should be
             3000: minute 5: on host-4
-        "#]].assert_eq(&told);
+        "#]]
+        .assert_eq(&told);
     }
 
     #[test]
@@ -249,7 +248,7 @@ mod tests {
         cluster.settings.dpm.hosts_on_min = 3;
         assert_eq!(minutes(&cluster), "no more hosts are on than must be");
         cluster.settings.dpm.mode = DpmMode::Off;
-        assert_eq!(minutes(&cluster), "host power management is off".to_string());
+        assert_eq!(minutes(&cluster), "host power management is off");
     }
 
     #[test]
@@ -258,6 +257,7 @@ mod tests {
         for vm in &mut cluster.vms {
             vm.is_busy = true;
         }
-        expect!["host-3 stays on: vm-3 cannot leave it, the VM is busy with something else"].assert_eq(&minutes(&cluster));
+        expect!["host-3 stays on: vm-3 cannot leave it, the VM is busy with something else"]
+            .assert_eq(&minutes(&cluster));
     }
 }

@@ -98,13 +98,15 @@ mod tests {
         expect![[r#"
             vm-2 to host-2 with vm-3 to host-2
             vm-1 to host-3
-        "#]].assert_eq(&told(script, 1));
+        "#]]
+        .assert_eq(&told(script, 1));
     }
 
     #[test]
     fn the_last_host_cannot_be_emptied() {
         expect![[r#"
             vm-1 stays: the host is in standby
-        "#]].assert_eq(&told("host 1\nhost 2 standby\nvm 1 on 1 cpu 5", 1));
+        "#]]
+        .assert_eq(&told("host 1\nhost 2 standby\nvm 1 on 1 cpu 5", 1));
     }
 }

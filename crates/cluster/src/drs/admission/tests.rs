@@ -63,7 +63,8 @@ fn a_policy_says_how_it_finds_the_cluster() {
         true: 70 % of CPU and 71 % of memory are unreserved; 25 % and 25 % must be
         false: 70 % of CPU and 71 % of memory are unreserved; 71 % and 25 % must be
         false: 0 of 1 failover hosts are up, 0 of them run VMs
-    "#]].assert_eq(&told);
+    "#]]
+    .assert_eq(&told);
 }
 
 #[test]
@@ -112,7 +113,8 @@ fn the_first_vm_that_does_not_fit_is_named() {
         host-1 lost: vm-1 does not fit, Some("what is reserved on the host leaves no room for it")
         any host may fail
         host-1 lost: vm-1 does not fit, Some("rule 'apart' keeps it apart from vm-2")
-    "#]].assert_eq(&told);
+    "#]]
+    .assert_eq(&told);
 }
 
 /// Whether the VMs of a lost host fit, by trying every placement.
