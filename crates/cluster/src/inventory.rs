@@ -23,6 +23,7 @@ pub mod datastore;
 pub mod deploy;
 pub mod event;
 pub mod folder;
+pub mod ha;
 pub mod host;
 pub mod index;
 pub mod layer;
@@ -30,6 +31,7 @@ pub mod network;
 pub mod placement;
 pub mod pool;
 pub mod report;
+pub mod rule;
 pub mod snapshot;
 pub mod step;
 pub mod task;
@@ -97,6 +99,8 @@ pub struct Inventory {
     index: Index,
     dirty: BTreeMap<EntityRef, ChangeKind>,
     actions: VecDeque<Action>,
+    /// The generation of its cluster that each host's HA agent was told over this connection.
+    ha_told: BTreeMap<HostId, u64>,
 }
 
 /// One published change of the inventory.
@@ -218,6 +222,7 @@ impl Inventory {
             index: Index::default(),
             dirty: BTreeMap::new(),
             actions: VecDeque::new(),
+            ha_told: BTreeMap::new(),
         }
     }
 

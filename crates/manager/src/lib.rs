@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod core;
 mod first_user;
+mod ha_push;
 mod host_link;
 pub mod host_stream;
 pub mod http;

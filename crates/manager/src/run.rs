@@ -26,7 +26,7 @@ use crate::session::password::Passwords;
 use crate::state::State;
 use crate::statistics::Statistics;
 use crate::store::records::Records;
-use crate::{alarms, clock, first_user, http, tls, whole_file};
+use crate::{alarms, clock, first_user, ha_push, http, tls, whole_file};
 
 /// The box has two cores; what blocks (the disk, passwords) has threads of its own.
 const WORKER_THREADS: usize = 2;
@@ -89,6 +89,7 @@ impl Running {
         first_user::ensure(&state.core, state.sessions.passwords(), &directory, given).await?;
         let mut chores = JoinSet::new();
         chores.spawn(host_links(&config, &state).run());
+        chores.spawn(ha_push::run(state.core.clone()));
         chores.spawn(measurements(&state).forget_deleted());
         chores.spawn(Arc::clone(&state.statistics).run());
         chores.spawn(alarms::run(state.clone(), config.sample_period));

@@ -98,6 +98,9 @@ impl Inventory {
             record.name = name.into();
         }
         self.touch(id);
+        for host in self.hosts.keys().copied().collect::<Vec<_>>() {
+            self.ha_changed_at(host);
+        }
         self.send_mounts(|host| host.datastores.contains(&id));
         self.record_event(now, user, id, EventKind::Renamed, format!("from '{old}'"));
         Ok(())
@@ -146,6 +149,7 @@ impl Inventory {
                 host.datastores.retain(|mounted| *mounted != id);
                 let host = host.id;
                 self.touch(host);
+                self.ha_changed_at(host);
             }
         }
         self.index.drop_name(record.folder.into(), &record.name);
@@ -179,6 +183,7 @@ impl Inventory {
         {
             record.datastores.push(datastore);
             self.touch(host);
+            self.ha_changed_at(host);
             if self.is_connected(host) {
                 let mounts = self.mounts_of(host);
                 self.send(host, ToHost::Mounts(mounts));

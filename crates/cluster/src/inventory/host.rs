@@ -11,6 +11,7 @@ use racknest_types::time::Timestamp;
 use super::{Inventory, check_name_form};
 use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
+use crate::record::ha::HostHa;
 use crate::record::host::{Claim, DriverKind, HostAbout, HostConnection, HostRecord, Maintenance};
 use crate::record::task::TaskWork;
 use crate::record::vm::PowerState;
@@ -67,11 +68,13 @@ impl Inventory {
             connection_changed: now,
             maintenance: Maintenance::Off,
             about: HostAbout::default(),
+            ha: HostHa::default(),
         };
         self.index.put_host(&record);
         self.hosts.insert(id, record);
         self.index.put_name(cluster.into(), &add.name, id);
         self.touch_created(id);
+        self.ha_changed(cluster);
         self.record_event(now, user, id, EventKind::Created, "");
         Ok(id)
     }
@@ -98,6 +101,9 @@ impl Inventory {
         self.index.drop_host(id);
         self.drop_permissions_on(id.into());
         self.touch_deleted(id);
+        self.forget_host_in_groups(record.cluster, id);
+        self.ha_forget_told(id);
+        self.ha_changed(record.cluster);
         Ok(())
     }
 
@@ -237,6 +243,7 @@ impl Inventory {
         if let Some(host) = self.hosts.get_mut(&id) {
             host.maintenance = maintenance;
             self.touch(id);
+            self.ha_changed_at(id);
         }
     }
 

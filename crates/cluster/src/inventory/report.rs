@@ -1,7 +1,8 @@
 //! What hosts say: they connect, answer, report their VMs, and fall silent.
 //!
 //! A host that connects reports every VM it knows. What differs from the inventory is repaired: the
-//! inventory decides which VMs a host has, the host decides whether they run.
+//! inventory decides which VMs a host has, unless HA gave it one under a newer run lease
+//! ([`super::ha`]); the host decides whether they run.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -56,6 +57,7 @@ impl Inventory {
         if self.host(id)?.connection == HostConnection::Disconnected {
             return self.check_connected(id);
         }
+        let is_other_claim = self.host(id)?.claim != hello.claim;
         if let Some(host) = self.hosts.get_mut(&id) {
             host.claim = hello.claim;
             host.driver = hello.driver;
@@ -63,6 +65,10 @@ impl Inventory {
             self.index.put_host(host);
             self.touch(id);
         }
+        if is_other_claim {
+            self.ha_changed_at(id);
+        }
+        self.ha_forget_told(id);
         if self.set_connection(now, id, HostConnection::Connected) {
             self.record_event(now, "", id, EventKind::HostConnected, "");
         }
@@ -93,10 +99,8 @@ impl Inventory {
             FromHost::VmChanged { report, died, reason } => {
                 self.handle_vm_changed(now, host, &report, died, &reason);
             }
-            FromHost::Hello { .. }
-            | FromHost::Samples { .. }
-            | FromHost::Ha(_)
-            | FromHost::Pong => {}
+            FromHost::Ha(reports) => self.handle_ha_reports(now, host, reports),
+            FromHost::Hello { .. } | FromHost::Samples { .. } | FromHost::Pong => {}
         }
     }
 
@@ -108,9 +112,22 @@ impl Inventory {
         died: bool,
         reason: &str,
     ) {
-        let Some(vm) = self.vms.get(&report.vm).filter(|vm| vm.host == host) else {
+        if self.vms.get(&report.vm).is_some_and(|vm| vm.host != host)
+            && self.handle_claim(now, host, report)
+        {
+            self.send_pending(report.vm);
+        }
+        let Some(vm) = self.vms.get(&report.vm) else {
             return;
         };
+        if vm.host != host {
+            if report.power == PowerState::On && report.epoch < vm.epoch {
+                self.disown(now, host, report.vm);
+            }
+            return;
+        }
+        self.note_epoch(report);
+        let vm = &self.vms[&report.vm];
         if vm.power == report.power || vm.pending.is_some() && !died {
             // While a step is under way its answer says how it ended.
             return;
@@ -134,7 +151,9 @@ impl Inventory {
     fn compare(&mut self, now: Timestamp, host: HostId, reports: Vec<VmReport>) {
         let mut reported = BTreeMap::new();
         for report in reports {
-            if self.vms.get(&report.vm).is_some_and(|vm| vm.host == host) {
+            let is_known = self.vms.get(&report.vm).is_some_and(|vm| vm.host == host);
+            if is_known || self.handle_claim(now, host, &report) {
+                self.note_epoch(&report);
                 reported.insert(report.vm, report);
             } else {
                 self.disown(now, host, report.vm);

@@ -4,11 +4,13 @@
 //! so that each script also tests what a crash at that point would leave.
 
 mod clones;
+mod ha;
 mod naming;
 mod permissions;
 mod power;
 mod random;
 mod reports;
+mod rules;
 mod snapshots;
 
 use std::fmt::Write as _;
@@ -113,6 +115,13 @@ impl World {
                 it.vm_move(now, USER, vm, place).map(drop)
             }
             ["done", vm, how] => self.answer(vm, how),
+            ["says", name, vm] => {
+                let host = it.find_host(name)?;
+                let report = report(it, vm);
+                let message = FromHost::VmChanged { report, died: false, reason: "so".into() };
+                it.handle_host_message(now, host, message);
+                Ok(())
+            }
             ["cancel"] => {
                 let task = *self.running.last().expect("a task runs");
                 it.task_cancel(now, task)
@@ -121,8 +130,8 @@ impl World {
                 self.reload();
                 Ok(())
             }
-            [verb, vm] => self.simple(verb, vm),
-            [verb, vm, snapshot] => {
+            [verb, vm] if verb != "ha" => self.simple(verb, vm),
+            [verb @ ("revert" | "unsnapshot"), vm, snapshot] => {
                 let vm = it.find_vm(vm)?;
                 let snapshot = it.find_snapshot(vm, snapshot)?;
                 match verb {
@@ -131,6 +140,7 @@ impl World {
                     _ => panic!("no such line: {words:?}"),
                 }
             }
+            ["ha" | "vmha" | "report" | "rule" | "group", ..] => ha::apply(it, now, words),
             _ => panic!("no such line: {words:?}"),
         }
     }
@@ -207,6 +217,7 @@ impl World {
     /// Writes down what follows from a line, and checks what must always hold.
     fn settle(&mut self) {
         self.now = self.now + core::time::Duration::from_secs(1);
+        assert!(!self.inventory.ha_push(usize::MAX), "all are told");
         self.inventory.assert_invariants();
         self.write_events();
         while let Some(Action::Send { host, message }) = self.inventory.poll_action() {
@@ -351,12 +362,13 @@ fn describe_request(request: &Request) -> String {
     }
 }
 
-/// A VM as its host reports it, written `vm01:on`.
+/// A VM as its host reports it, written `vm01:on`, under a run lease `vm01:on:EPOCH`.
 fn report(inventory: &Inventory, text: &str) -> VmReport {
     let (name, power) = text.split_once(':').expect("NAME:POWER");
+    let (power, epoch) = power.split_once(':').unwrap_or((power, "0"));
     let power = if power == "on" { PowerState::On } else { PowerState::Off };
     let vm = inventory.find_vm(name).unwrap_or(VmId::from_raw(9999));
-    VmReport { vm, power, epoch: 0, guest_address: None }
+    VmReport { vm, power, epoch: epoch.parse().unwrap(), guest_address: None }
 }
 
 fn clone_of(source: VmId, prefix: &str, numbers: [&str; 3], how: &str) -> CloneVm {

@@ -213,6 +213,9 @@ impl Inventory {
             snapshots.into_iter().for_each(|snapshot| self.remove_snapshot(snapshot));
             self.index.drop_name(vm.folder.into(), &vm.name);
             self.index.remove_vm(&vm);
+            if let Some(cluster) = self.hosts.get(&vm.host).map(|host| host.cluster) {
+                self.forget_in_cluster(cluster, id);
+            }
             self.drop_permissions_on(id.into());
             self.touch_deleted(id);
         }

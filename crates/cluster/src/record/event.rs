@@ -84,4 +84,40 @@ pub enum EventKind {
     AlarmChanged,
     /// What a host reports does not fit the inventory; it says what was done.
     Repaired,
+    /// A host became primary of its cluster's HA agents.
+    HaPrimaryElected,
+    /// HA sees a host beat on the network again.
+    HaHostLive,
+    /// HA has not heard a host for a while, and looks at its datastore heartbeat.
+    HaHostSuspected,
+    /// HA hears a host on a datastore and not on the network.
+    HaHostPartitioned,
+    /// A host says that it is cut off from everybody.
+    HaHostIsolated,
+    /// HA hears a host nowhere: its VMs are restarted.
+    HaHostDead,
+    /// A host's agent left with notice.
+    HaHostAway,
+    /// HA gave a VM of a dead host to another.
+    HaVmPlaced,
+    /// HA finds no host for a VM now, and goes on trying.
+    HaVmNotPlaced,
+    /// A VM runs again, started by HA.
+    HaVmRestarted,
+    /// HA tried to start a VM and could not.
+    HaVmRestartFailed,
+    /// A host stopped its copy of a VM: isolation, storage, or a lost lease.
+    HaVmStopped,
+    /// HA reset a VM whose guest was silent.
+    HaVmReset,
+    /// A guest was silent, and its VM had used up its resets.
+    HaVmResetRefused,
+    /// So many hosts seem dead that HA waits for that to be confirmed.
+    HaHealingHeld,
+    /// HA goes on after it waited.
+    HaHealingReleased,
+    /// HA watches and reports, and neither restarts nor stops anything.
+    HaDisarmed,
+    /// HA acts again.
+    HaArmed,
 }

@@ -3,11 +3,15 @@
 //! The words and the defaults are vSphere's. Every host of the cluster keeps a copy, because HA goes
 //! on when the manager is dead.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use racknest_types::id::VmId;
+use racknest_types::id::{HostId, VmId};
+use racknest_types::time::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::wire::ha::HostHealth;
 
 /// What a cluster wants of HA.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,4 +251,34 @@ pub struct VmHaPolicy {
     /// Whether it is reset when its guest is silent.
     #[serde(default)]
     pub monitoring: Option<VmMonitoring>,
+}
+
+/// What a host's HA agent has reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostHa {
+    /// The number of its last report that is an event already.
+    pub reported: u64,
+    /// What it is among its peers.
+    pub role: HaRole,
+    /// When that was reported to have changed.
+    pub role_changed: Timestamp,
+    /// How it sees its peers, while it is primary.
+    pub sees: BTreeMap<HostId, HostHealth>,
+    /// Whether it holds restarts back until a mass failure is confirmed.
+    pub is_holding: bool,
+}
+
+/// What a host is among the HA agents of its cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HaRole {
+    /// It has not said, or HA is off.
+    #[default]
+    Unknown,
+    /// It looks for a primary.
+    Electing,
+    /// It follows this primary.
+    Secondary(HostId),
+    /// It watches the others and has their VMs restarted.
+    Primary,
 }

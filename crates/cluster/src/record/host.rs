@@ -8,6 +8,8 @@ use racknest_types::id::{ClusterId, DatastoreId, HostId};
 use racknest_types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ha::HostHa;
+
 /// A host: a machine whose agent runs VMs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostRecord {
@@ -35,6 +37,9 @@ pub struct HostRecord {
     pub maintenance: Maintenance,
     /// What its agent said when it last connected.
     pub about: HostAbout,
+    /// What its HA agent last reported.
+    #[serde(default)]
+    pub ha: HostHa,
 }
 
 /// The CPU and memory a host says it has. A claim: eight hosts of 8 GiB fit in a box of 8 GiB.

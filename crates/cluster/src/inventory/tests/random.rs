@@ -1,9 +1,11 @@
 //! Anything in any order: whatever is asked and answered, the invariants hold and tasks end.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
+use racknest_types::id::VmId;
 use racknest_types::rng::Rng;
 
 use super::World;
@@ -33,6 +35,18 @@ const VERBS: &[&str] = &[
     "enter a",
     "exit a",
     "restart",
+    "ha on",
+    "ha off",
+    "vmha VM high",
+    "vmha VM >VM",
+    "says a VM:on:SERIAL",
+    "says b VM:on:SERIAL",
+    "says b VM:off:SERIAL",
+    "hello a VM:on:SERIAL",
+    "report a SERIAL primary",
+    "report b SERIAL sees a dead",
+    "report b SERIAL restarted VM b",
+    "report a 1 follows b",
     "ANSWER",
     "ANSWER",
     "ANSWER",
@@ -48,11 +62,19 @@ fn line(world: &World, rng: &mut Rng, serial: usize) -> Option<String> {
     if verb == "ANSWER" {
         return answer(world, rng);
     }
+    // Epochs that hosts report rise in the long run, and some are older than what is known.
+    let epoch = serial / 2 + usize::try_from(rng.below(4)).expect("few");
     let mut text = verb.replace("NEW", &std::format!("n{serial}"));
-    if text.contains("VM") {
-        text = text.replace("VM", pick(&vms, rng)?);
+    text = text.replace("SERIAL", &std::format!("{epoch}"));
+    while text.contains("VM") {
+        text = text.replacen("VM", pick(&vms, rng)?, 1);
     }
     Some(text)
+}
+
+/// The epochs that are known of each VM.
+fn epochs(world: &World) -> BTreeMap<VmId, u64> {
+    world.inventory.vms().map(|vm| (vm.id, vm.epoch)).collect()
 }
 
 /// A host answers something that is pending, most often with success.
@@ -79,8 +101,13 @@ proptest! {
         world.step("host a");
         world.step("host b");
         for serial in 0..60 {
+            let before = epochs(&world);
             if let Some(line) = line(&world, &mut rng, serial) {
                 world.step(&line);
+            }
+            for (vm, epoch) in epochs(&world) {
+                let old = before.get(&vm).copied().unwrap_or(0);
+                prop_assert!(epoch >= old, "a VM never goes back to an older lease: {}", world.transcript);
             }
         }
         world.step("hello a");
