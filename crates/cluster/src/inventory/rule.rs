@@ -13,6 +13,7 @@ use racknest_types::id::{ClusterId, HostId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::{Inventory, check_name_form};
+use crate::drs::Names;
 use crate::drs::rules::{Conflict, Rules};
 use crate::record::cluster::ClusterRecord;
 use crate::record::drs::{Group, GroupMembers, Rule, RuleKind};
@@ -159,7 +160,10 @@ impl Inventory {
     }
 
     fn explain(&self, conflict: &Conflict) -> String {
-        conflict.explain(&|vm| format!("VM '{}'", self.name(vm.into())))
+        conflict.explain(&Names {
+            vm: &|vm| format!("VM '{}'", self.name(vm.into())),
+            host: &|host| format!("host '{}'", self.name(host.into())),
+        })
     }
 
     /// Keeps a cluster's rules and groups as they are in `record`, if no rule loses its effect.

@@ -112,6 +112,12 @@ pub enum EventKind {
     HaVmReset,
     /// A guest was silent, and its VM had used up its resets.
     HaVmResetRefused,
+    /// A VM was not ready in time, and those that wait for it are restarted all the same.
+    HaVmNotReady,
+    /// A host cannot reach a datastore.
+    HaDatastoreLost,
+    /// A host reaches a datastore again.
+    HaDatastoreBack,
     /// So many hosts seem dead that HA waits for that to be confirmed.
     HaHealingHeld,
     /// HA goes on after it waited.

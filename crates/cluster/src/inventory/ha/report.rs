@@ -73,6 +73,16 @@ impl Inventory {
             }
             HaNews::Reset(vm) => self.vm_event(at, vm, EventKind::HaVmReset, why),
             HaNews::ResetRefused(vm) => self.vm_event(at, vm, EventKind::HaVmResetRefused, why),
+            HaNews::NotReady(vm) => self.vm_event(at, vm, EventKind::HaVmNotReady, why),
+            HaNews::DatastoreLost { datastore, for_good } => {
+                let how = if for_good { "for good" } else { "by any path" };
+                let detail = format!("datastore '{datastore}' {how}: {why}");
+                self.record_event(at, "", host, EventKind::HaDatastoreLost, detail);
+            }
+            HaNews::DatastoreBack(datastore) => {
+                let detail = format!("datastore '{datastore}': {why}");
+                self.record_event(at, "", host, EventKind::HaDatastoreBack, detail);
+            }
             HaNews::HealingHeld => self.set_holding(at, host, true, why),
             HaNews::HealingReleased => self.set_holding(at, host, false, why),
         }
