@@ -159,6 +159,23 @@ impl Control {
         self.order(&Order::PowerOn { machine: machine.clone() }).await.map(drop)
     }
 
+    /// Stops a machine's process where it is, as if it hung, or lets it run on. Its guests run on
+    /// either way.
+    ///
+    /// # Errors
+    /// There is no such machine, its process is shared or does not run, or the box does not answer.
+    pub async fn hang(&self, machine: &MachineName, is_hung: bool) -> Result<(), Fault> {
+        self.order(&Order::Hang { machine: machine.clone(), is_hung }).await.map(drop)
+    }
+
+    /// Kills a machine's process, which the box then starts again. Its guests run on.
+    ///
+    /// # Errors
+    /// As for [`Control::hang`].
+    pub async fn kill(&self, machine: &MachineName) -> Result<(), Fault> {
+        self.order(&Order::Kill { machine: machine.clone() }).await.map(drop)
+    }
+
     /// Ends all machines and guests, and lets the box end; returns when they are gone.
     ///
     /// # Errors

@@ -125,6 +125,7 @@ impl Power {
         let (state, news) = watch::channel(OutletState {
             machine: machine.clone(),
             power,
+            is_hung: false,
             restarts: 0,
             last_exit: None,
         });
@@ -179,6 +180,25 @@ impl Power {
     /// When there is no such machine, or it cannot be saved.
     pub async fn on(&self, machine: &MachineName) -> Result<(), Fault> {
         self.switch(machine, true).await
+    }
+
+    /// Stops a machine's process where it is (SIGSTOP), or lets it run on. Its guests run on either
+    /// way; a box that is started again finds the process as it is.
+    ///
+    /// # Errors
+    /// There is no such machine, its process is shared with others, or it does not run.
+    pub async fn hang(&self, machine: &MachineName, is_hung: bool) -> Result<(), Fault> {
+        let _changes = self.shared.changes.lock().await;
+        self.own_process(machine)?.tell(|done| Command::Hang(is_hung, done)).await
+    }
+
+    /// Kills a machine's process; it is started again. Its guests run on.
+    ///
+    /// # Errors
+    /// As for [`Power::hang`].
+    pub async fn kill(&self, machine: &MachineName) -> Result<(), Fault> {
+        let _changes = self.shared.changes.lock().await;
+        self.own_process(machine)?.tell(Command::Kill).await
     }
 
     /// All machines, in order of name.
@@ -279,6 +299,16 @@ impl Power {
             return Err(Fault::new(FaultCode::DuplicateName, message));
         }
         Ok(())
+    }
+
+    /// A machine whose process is nobody else's.
+    fn own_process(&self, machine: &MachineName) -> Result<Plugged, Fault> {
+        match self.find(machine)? {
+            Plugged::Carried { .. } => Err(Fault::unsupported(format!(
+                "machine {machine} shares its process with other simulated hosts: stopping it alone"
+            ))),
+            plugged @ Plugged::Process { .. } => Ok(plugged),
+        }
     }
 
     fn find(&self, machine: &MachineName) -> Result<Plugged, Fault> {

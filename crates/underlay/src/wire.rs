@@ -230,6 +230,10 @@ pub(crate) enum Order {
     PowerOff { machine: MachineName },
     /// Give it power.
     PowerOn { machine: MachineName },
+    /// Stop its process where it is, or let it run on. Its guests run on either way.
+    Hang { machine: MachineName, is_hung: bool },
+    /// Kill its process, which is then started again. Its guests run on.
+    Kill { machine: MachineName },
     /// End all machines and guests, and then the box.
     Stop,
 }
@@ -320,6 +324,9 @@ pub struct OutletState {
     pub machine: MachineName,
     /// Whether it runs.
     pub power: PowerState,
+    /// Whether its process is stopped (SIGSTOP): it has power, and does nothing.
+    #[serde(default)]
+    pub is_hung: bool,
     /// How often its process was started again because it had ended by itself.
     pub restarts: u32,
     /// How its process ended last, if it ended by itself.
@@ -399,6 +406,7 @@ mod tests {
         let outlet = OutletState {
             machine: link.machine,
             power: PowerState::On { pid: u32::MAX },
+            is_hung: true,
             restarts: u32::MAX,
             last_exit: Some("\"".repeat(EXIT_LEN_MAX)),
         };

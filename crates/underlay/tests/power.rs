@@ -329,3 +329,70 @@ async fn machines_that_share_a_process_lose_their_power_one_by_one() {
     tokio::join!(opening, listener.accept());
     power.stop().await.unwrap();
 }
+
+/// The letter that the system has for what a process does.
+fn state_of(pid: Pid) -> char {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
+    stat.rsplit(')').next().unwrap().trim_start().chars().next().unwrap()
+}
+
+#[tokio::test]
+async fn a_machine_hangs_and_runs_on_with_its_guests_beside_it() {
+    let room = Room::new();
+    let power = room.power();
+    power.plug(room.outlet()).await.unwrap();
+    let pid = wait_on(&power).await;
+    let guest = room.start_guest(1, "esx01");
+    power.hang(&esx01(), true).await.unwrap();
+    while state_of(pid) != 'T' {
+        tokio::task::yield_now().await;
+    }
+    assert!(power.list()[0].is_hung);
+    assert_eq!(state_of(guest), 'S', "its guest runs on");
+    drop(power);
+
+    // Another box finds it as it is.
+    let power = room.power();
+    power.plug(room.outlet()).await.unwrap();
+    let found = wait_for(&power, |state| state.is_hung).await;
+    assert_eq!(pid_of(&found), pid);
+    power.hang(&esx01(), false).await.unwrap();
+    while state_of(pid) == 'T' {
+        tokio::task::yield_now().await;
+    }
+    assert!(!power.list()[0].is_hung);
+
+    // One that hangs loses its power as fast as any other, and its guests with it.
+    power.hang(&esx01(), true).await.unwrap();
+    power.off(&esx01()).await.unwrap();
+    assert!(!is_alive(pid) && !is_alive(guest));
+    let fault = power.hang(&esx01(), true).await.unwrap_err();
+    assert_eq!(fault.message, "machine esx01 does not run; power it on first");
+}
+
+#[tokio::test]
+async fn a_machine_that_is_killed_is_back_and_its_guests_never_left() {
+    let room = Room::new();
+    let power = room.power();
+    power.plug(room.outlet()).await.unwrap();
+    let pid = wait_on(&power).await;
+    let guest = room.start_guest(1, "esx01");
+    power.hang(&esx01(), true).await.unwrap();
+    power.kill(&esx01()).await.unwrap();
+    let state = wait_for(&power, |state| state.restarts == 1 && pid_of_maybe(state) != Some(pid));
+    let next = pid_of(&state.await);
+    assert!(!is_alive(pid) && is_alive(next) && is_alive(guest));
+    assert!(!power.list()[0].is_hung);
+
+    power.plug_carried("esx02".parse().unwrap(), &esx01()).await.unwrap();
+    let fault = power.hang(&"esx02".parse().unwrap(), true).await.unwrap_err();
+    assert_eq!(fault.code, FaultCode::NotSupported);
+    power.stop().await.unwrap();
+}
+
+fn pid_of_maybe(state: &OutletState) -> Option<Pid> {
+    match state.power {
+        PowerState::On { pid } => Pid::from_raw(pid.cast_signed()),
+        PowerState::Restarting | PowerState::Off => None,
+    }
+}

@@ -72,6 +72,8 @@ async fn serve_order(plant: &Plant, order: Order) -> Result<Outcome, Fault> {
         Order::Power => return Ok(Outcome::Power(plant.power()?.list())),
         Order::PowerOff { machine } => plant.power()?.off(&machine).await?,
         Order::PowerOn { machine } => plant.power()?.on(&machine).await?,
+        Order::Hang { machine, is_hung } => plant.power()?.hang(&machine, is_hung).await?,
+        Order::Kill { machine } => plant.power()?.kill(&machine).await?,
         Order::Stop => plant.power()?.stop().await?,
     }
     Ok(Outcome::Done)

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use racknest_types::fault::Fault;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
@@ -55,6 +55,10 @@ pub struct Outlet {
 pub(crate) enum Command {
     On(oneshot::Sender<Result<(), Fault>>),
     Off(oneshot::Sender<Result<(), Fault>>),
+    /// The process is stopped where it is, or runs on.
+    Hang(bool, oneshot::Sender<Result<(), Fault>>),
+    /// The process is killed, and started again.
+    Kill(oneshot::Sender<Result<(), Fault>>),
     /// The end of the box: process and guests are asked to end.
     Stop(oneshot::Sender<Result<(), Fault>>),
 }
@@ -124,6 +128,7 @@ impl Keeper {
         };
         let started = Instant::now();
         self.set_state(PowerState::On { pid: process.pid() });
+        self.set_hung(process.is_stopped());
         loop {
             let command = tokio::select! {
                 how = process.ended() => {
@@ -139,6 +144,12 @@ impl Keeper {
             match command {
                 None => return Pause::End,
                 Some(Command::On(done)) => answer(done, Ok(())),
+                Some(Command::Hang(is_hung, done)) => {
+                    let signal = if is_hung { Signal::STOP } else { Signal::CONT };
+                    self.signal(&process, signal, done);
+                }
+                // That it ends is then seen as for any other process.
+                Some(Command::Kill(done)) => self.signal(&process, Signal::KILL, done),
                 Some(Command::Off(done)) => return self.turn_off(Some(process), done).await,
                 Some(Command::Stop(done)) => return self.stop(Some(process), done).await,
             }
@@ -151,6 +162,10 @@ impl Keeper {
             None => Pause::End,
             Some(Command::Off(done)) => self.turn_off(None, done).await,
             Some(Command::Stop(done)) => self.stop(None, done).await,
+            Some(Command::Hang(_, done) | Command::Kill(done)) => {
+                answer(done, Err(self.not_running()));
+                Pause::Off
+            }
             Some(Command::On(done)) => {
                 self.pause = PAUSE_MIN;
                 answer(done, Ok(()));
@@ -168,6 +183,9 @@ impl Keeper {
             Ok(Some(Command::Off(done))) => return self.turn_off(None, done).await,
             Ok(Some(Command::Stop(done))) => return self.stop(None, done).await,
             Ok(Some(Command::On(done))) => answer(done, Ok(())),
+            Ok(Some(Command::Hang(_, done) | Command::Kill(done))) => {
+                answer(done, Err(self.not_running()));
+            }
             Err(_) => {}
         }
         self.state.send_modify(|state| state.restarts += 1);
@@ -259,8 +277,29 @@ impl Keeper {
         drop(fs_err::remove_file(&self.pid_file));
     }
 
+    fn signal(&self, process: &Process, signal: Signal, done: oneshot::Sender<Result<(), Fault>>) {
+        let sent = process.signal(signal);
+        if sent.is_ok() {
+            self.set_hung(signal == Signal::STOP);
+        }
+        answer(done, sent.map_err(|error| self.fault("signal", &error)));
+    }
+
+    fn not_running(&self) -> Fault {
+        Fault::state(format!("machine {} does not run; power it on first", self.outlet.machine))
+    }
+
+    /// A process that does not run does not hang either.
     fn set_state(&self, power: PowerState) {
-        self.state.send_modify(|state| state.power = power);
+        self.state.send_modify(|state| {
+            state.power = power;
+            state.is_hung = false;
+        });
+    }
+
+    fn set_hung(&self, is_hung: bool) {
+        self.state
+            .send_if_modified(|state| std::mem::replace(&mut state.is_hung, is_hung) != is_hung);
     }
 
     fn note_exit(&self, how: String) {

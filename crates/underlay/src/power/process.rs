@@ -80,8 +80,18 @@ impl Process {
     /// Whether it has ended, and its parent has not asked how yet: the first process of a container
     /// may never ask.
     fn is_zombie(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+        self.state() == Some('Z')
+    }
+
+    /// Whether it was stopped by a signal, and does nothing until it gets another.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state() == Some('T')
+    }
+
+    /// The letter that the system has for what it does.
+    fn state(&self) -> Option<char> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
+        stat.rsplit(')').next()?.trim_start().chars().next()
     }
 
     /// The process of this id, if it runs with this command line.
@@ -161,6 +171,8 @@ impl Process {
     /// Asks it to end, and ends it if it does not.
     pub(crate) async fn stop(&mut self, grace: Duration) -> io::Result<()> {
         self.signal(Signal::TERM)?;
+        // One that is stopped hears it only when it runs on.
+        self.signal(Signal::CONT)?;
         if timeout(grace, self.ended()).await.is_err() {
             tracing::warn!(pid = self.pid(), "process does not end when asked; it is killed");
             self.kill().await?;
