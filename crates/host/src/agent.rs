@@ -36,6 +36,7 @@ use racknest_types::id::{TaskId, VmId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::book::Book;
 use self::connection::{Caller, Connection, HelloError};
@@ -50,7 +51,7 @@ use crate::net::{Heard, Network, Order};
 use crate::own_usage::OwnUsage;
 use crate::registry::Registry;
 use crate::registry::record::RegistryRecord;
-use crate::storage_path::StoragePath;
+use crate::storage_path::{StoragePath, StorageState};
 use crate::vm::{Course, Driver, Duplex, VmEvent};
 
 /// Both ways to a caller.
@@ -108,6 +109,8 @@ pub struct Agent<D> {
     mounts: Mounts,
     storage: StoragePath,
     leases: Leases,
+    /// Has the driver follow the way to storage, as long as the agent is there.
+    _follower: AbortOnDropHandle<()>,
     network: Option<Network>,
     book: Book,
     lanes: Lanes,
@@ -182,6 +185,8 @@ impl<D: Driver> Agent<D> {
             DriverKind::Simulated => usize::MAX,
         };
         let (told, progress) = mpsc::unbounded_channel();
+        let follower = tokio::spawn(follow(Arc::clone(&driver), storage.watch()));
+        let follower = AbortOnDropHandle::new(follower);
         let mut agent = Self {
             name,
             claim,
@@ -190,6 +195,7 @@ impl<D: Driver> Agent<D> {
             driver,
             registry,
             mounts,
+            _follower: follower,
             storage,
             leases,
             network,
@@ -545,6 +551,14 @@ impl<D: Driver> Agent<D> {
             }
             None => Order::Unplug { vm },
         });
+    }
+}
+
+/// Tells the driver whenever the way to storage has changed.
+async fn follow<D: Driver>(driver: Arc<D>, mut storage: watch::Receiver<StorageState>) {
+    while storage.changed().await.is_ok() {
+        storage.mark_unchanged();
+        driver.storage_changed().await;
     }
 }
 

@@ -149,7 +149,8 @@ async fn start_host(
             let layout = Layout::new(&config.state, &config.run);
             let lock = take_directories(&layout)?;
             let mounts = Mounts::load(&layout.mounts());
-            let driver = QemuDriver::start(qemu_config(&config, &layout, &mounts)).await?;
+            let driver =
+                QemuDriver::start(qemu_config(&config, &layout, &mounts, &storage)).await?;
             let (registry, records) =
                 Registry::open(&layout).context("cannot open the registry of the host's VMs")?;
             let parts = Parts {
@@ -169,11 +170,17 @@ async fn start_host(
     }
 }
 
-fn qemu_config(config: &HostConfig, layout: &Layout, mounts: &Mounts) -> QemuConfig {
+fn qemu_config(
+    config: &HostConfig,
+    layout: &Layout,
+    mounts: &Mounts,
+    storage: &StoragePath,
+) -> QemuConfig {
     let defaults = QemuConfig::new(layout.clone(), mounts.clone(), config.claim.core_mhz);
     let QemuOptions { merge_pages, randomize_addresses, verdict_file } = config.qemu.clone();
     QemuConfig {
         verdict_file: verdict_file.unwrap_or(defaults.verdict_file),
+        storage: storage.clone(),
         footprint: Footprint { merge_pages, randomize_addresses },
         ..defaults
     }

@@ -85,6 +85,9 @@ pub trait Driver: Send + Sync + 'static {
     /// What the VM's serial port has printed in this run.
     fn serial_log(&self, vm: VmId) -> impl Future<Output = Result<Vec<u8>, Fault>> + Send;
 
+    /// The way to the datastores is another than before: what runs is made to feel it.
+    fn storage_changed(&self) -> impl Future<Output = ()> + Send;
+
     /// The VM's screen as a PNG.
     fn screenshot(&self, vm: VmId) -> impl Future<Output = Result<Vec<u8>, Fault>> + Send;
 }

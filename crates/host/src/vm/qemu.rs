@@ -11,6 +11,7 @@
 //! | `process`, `qmp`, `machine` | one QEMU: its process, its protocol, the watch over both |
 //! | `power`, `memory`, `snapshot`, `reconfigure` | the requests |
 //! | `disk` | images, by `qemu-img` |
+//! | `storage` | the disks of running guests while the host has no way to them |
 //! | `sample` | what VMs use |
 //!
 //! **Invariant:** at most one QEMU runs for a VM: the pid file's lock and the disks' own see to it,
@@ -29,6 +30,7 @@ mod reconfigure;
 mod record;
 mod sample;
 mod snapshot;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -58,6 +60,7 @@ use super::{Course, Driver, Duplex, VmEvent};
 use crate::fault;
 use crate::layout::Layout;
 use crate::mounts::Mounts;
+use crate::storage_path::StoragePath;
 use crate::whole_file;
 
 pub use self::process::Footprint;
@@ -75,6 +78,8 @@ pub struct QemuConfig {
     pub layout: Layout,
     /// Where its datastores are.
     pub mounts: Mounts,
+    /// The way to them.
+    pub storage: StoragePath,
     /// The speed of a core that the host claims, in which CPU use is told.
     pub core_mhz: u32,
     /// Where the accelerator's verdict is kept; the hosts of one box share it.
@@ -95,6 +100,7 @@ impl QemuConfig {
             verdict_file: layout.state().join("accelerator.json"),
             layout,
             mounts,
+            storage: StoragePath::connected(),
             core_mhz,
             footprint: Footprint::default(),
             qemu: "qemu-system-x86_64".into(),
@@ -116,6 +122,7 @@ pub struct QemuDriver {
 struct Machines {
     layout: Layout,
     mounts: Mounts,
+    storage: StoragePath,
     images: Images,
     qemu: PathBuf,
     core_mhz: u32,
@@ -152,6 +159,7 @@ impl QemuDriver {
             images: Images::new(config.qemu_img, config.mounts.clone()),
             layout: config.layout,
             mounts: config.mounts,
+            storage: config.storage,
             qemu: config.qemu,
             core_mhz: config.core_mhz,
             footprint: config.footprint,
@@ -332,6 +340,10 @@ impl Driver for QemuDriver {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(Fault::system(error.to_string())),
         }
+    }
+
+    async fn storage_changed(&self) {
+        self.machines.follow_storage().await;
     }
 
     async fn screenshot(&self, vm: VmId) -> Result<Vec<u8>, Fault> {

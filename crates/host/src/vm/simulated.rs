@@ -274,6 +274,10 @@ impl Driver for Simulated {
         })
     }
 
+    async fn storage_changed(&self) {
+        // Guests without disks wait for none.
+    }
+
     async fn screenshot(&self, vm: VmId) -> Result<Vec<u8>, Fault> {
         let (name, power) = self.describe(vm, |guest| (guest.name.clone(), guest.power))?;
         screen::draw(&["simulated: no guest code runs", "", &name, power_word(power)])

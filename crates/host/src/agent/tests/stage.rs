@@ -156,6 +156,8 @@ impl Driver for Scripted {
         Ok(b"booted".to_vec())
     }
 
+    async fn storage_changed(&self) {}
+
     async fn screenshot(&self, _vm: VmId) -> Result<Vec<u8>, Fault> {
         Err(Fault::unsupported("no screen"))
     }

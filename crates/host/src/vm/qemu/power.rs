@@ -190,6 +190,8 @@ impl Machines {
         })
         .await?;
         self.remember(Arc::clone(&machine));
+        // The cable may have changed while no agent was there to follow it.
+        self.hold_disks(&machine).await;
         Ok(machine)
     }
 
@@ -214,6 +216,7 @@ impl Machines {
         spec: &VmSpec,
         image: Option<Image>,
     ) -> Result<Arc<Machine>, Fault> {
+        self.storage.ready().await?;
         let hardware = match &image {
             Some(image) => memory::layout(&image.file)?,
             None => Hardware::fresh(spec, MACHINE)?,

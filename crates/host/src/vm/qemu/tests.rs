@@ -5,6 +5,7 @@ mod disks;
 mod life;
 mod live;
 mod snapshots;
+mod storage;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +25,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// A host with one datastore, `ds`, and no VM yet.
 struct Lab {
     directory: tempfile::TempDir,
+    storage: StoragePath,
     driver: Option<QemuDriver>,
 }
 
@@ -32,7 +34,7 @@ impl Lab {
         let directory = tempfile::tempdir().unwrap();
         fs_err::create_dir(directory.path().join("ds")).unwrap();
         fs_err::create_dir(directory.path().join("run")).unwrap();
-        let mut lab = Self { directory, driver: None };
+        let mut lab = Self { directory, storage: StoragePath::connected(), driver: None };
         lab.driver = Some(lab.start());
         lab
     }
@@ -41,7 +43,8 @@ impl Lab {
         let root = self.directory.path();
         let mount = Mount { name: "ds".into(), directory: root.join("ds").display().to_string() };
         let layout = Layout::new(root.join("state"), root.join("run"));
-        QemuConfig::new(layout, Mounts::in_memory(vec![mount]), 2000)
+        let defaults = QemuConfig::new(layout, Mounts::in_memory(vec![mount]), 2000);
+        QemuConfig { storage: self.storage.clone(), ..defaults }
     }
 
     /// A driver as an agent's start makes one, but for the probe: the tests are about QEMU, and where

@@ -31,6 +31,8 @@ commands! {
     BlockdevDel "blockdev-del" -> Empty;
     /// Changes the size of a block node.
     BlockResize "block_resize" -> Empty;
+    /// Limits what a disk does in a second.
+    BlockSetIoThrottle "block_set_io_throttle" -> Empty;
     /// Copies what is between a block node and one below it into the upper one.
     BlockStream "block-stream" -> Empty;
     /// Does several block operations at once, or none.
