@@ -54,6 +54,7 @@ use racknest_types::id::{
     PermissionId, PoolId, RoleId, SnapshotId, TaskId, UserId, VmId,
 };
 use racknest_types::rng::Rng;
+use racknest_types::time::Timestamp;
 
 use self::index::Index;
 use crate::record::access::{PermissionRecord, RoleRecord, UserRecord};
@@ -62,7 +63,7 @@ use crate::record::cluster::ClusterRecord;
 use crate::record::datacenter::DatacenterRecord;
 use crate::record::datastore::DatastoreRecord;
 use crate::record::entity::EntityRef;
-use crate::record::event::EventRecord;
+use crate::record::event::{EventKind, EventRecord};
 use crate::record::folder::{FolderKind, FolderRecord};
 use crate::record::host::HostRecord;
 use crate::record::network::NetworkRecord;
@@ -349,6 +350,43 @@ impl Inventory {
                 format!("'{name}' exists in {} already ({holder})", self.describe(parent)),
             )),
         }
+    }
+}
+
+/// What has a name of its own below a parent, on its way to another name.
+struct Named {
+    entity: EntityRef,
+    parent: EntityRef,
+    old: String,
+}
+
+impl Inventory {
+    /// Gives something another name: the part that is the same for every kind. `slot` is where the
+    /// record of this kind keeps it.
+    ///
+    /// # Errors
+    /// The name cannot be used below the parent.
+    fn rename(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        named: &Named,
+        name: &str,
+        slot: impl for<'a> FnOnce(&'a mut Self) -> Option<&'a mut String>,
+    ) -> Result<(), Fault> {
+        let Named { entity, parent, ref old } = *named;
+        if *old == name {
+            return Ok(());
+        }
+        self.check_name(parent, name)?;
+        self.index.drop_name(parent, old);
+        self.index.put_name(parent, name, entity);
+        if let Some(slot) = slot(self) {
+            *slot = name.into();
+        }
+        self.touch(entity);
+        self.record_event(now, user, entity, EventKind::Renamed, format!("from '{old}'"));
+        Ok(())
     }
 }
 

@@ -343,8 +343,14 @@ pub enum StreamRequest {
     Screenshot(VmId),
     /// The names in a directory of a datastore; answered in [`StreamReply::Listing`].
     List(DatastorePath),
-    /// The content of a file of a datastore.
-    Read(DatastorePath),
+    /// The content of a file of a datastore. The answer tells the size of the whole of it.
+    Read {
+        /// The file.
+        path: DatastorePath,
+        /// How many bytes of it are passed over.
+        #[serde(default)]
+        offset: u64,
+    },
     /// New content for a file of a datastore: the given number of bytes follow. The file appears
     /// whole or not at all; the host then sends one more [`StreamReply`].
     Write {

@@ -8,7 +8,7 @@ use racknest_types::fault::Fault;
 use racknest_types::id::{ClusterId, FolderId, PoolId};
 use racknest_types::time::Timestamp;
 
-use super::Inventory;
+use super::{Inventory, Named};
 use crate::record::cluster::ClusterRecord;
 use crate::record::drs::DrsSettings;
 use crate::record::entity::EntityRef;
@@ -81,22 +81,12 @@ impl Inventory {
         id: ClusterId,
         name: &str,
     ) -> Result<(), Fault> {
-        let (folder, old) = {
-            let record = self.cluster(id)?;
-            (record.folder, record.name.clone())
-        };
-        if old == name {
-            return Ok(());
-        }
-        self.check_name(folder.into(), name)?;
-        self.index.drop_name(folder.into(), &old);
-        self.index.put_name(folder.into(), name, id);
-        if let Some(record) = self.clusters.get_mut(&id) {
-            record.name = name.into();
-        }
-        self.touch(id);
-        self.record_event(now, user, id, EventKind::Renamed, format!("from '{old}'"));
-        Ok(())
+        let record = self.cluster(id)?;
+        let (entity, parent) = (id.into(), record.folder.into());
+        let named = Named { entity, parent, old: record.name.clone() };
+        self.rename(now, user, &named, name, |it| {
+            it.clusters.get_mut(&id).map(|record| &mut record.name)
+        })
     }
 
     /// Deletes a cluster without hosts, pools and VMs.

@@ -6,7 +6,7 @@ use racknest_types::fault::Fault;
 use racknest_types::id::{DatacenterId, FolderId};
 use racknest_types::time::Timestamp;
 
-use super::Inventory;
+use super::{Inventory, Named};
 use crate::record::datacenter::DatacenterRecord;
 use crate::record::event::EventKind;
 use crate::record::folder::FolderKind;
@@ -63,22 +63,12 @@ impl Inventory {
         id: DatacenterId,
         name: &str,
     ) -> Result<(), Fault> {
-        let (folder, old) = {
-            let record = self.datacenter(id)?;
-            (record.folder, record.name.clone())
-        };
-        if old == name {
-            return Ok(());
-        }
-        self.check_name(folder.into(), name)?;
-        self.index.drop_name(folder.into(), &old);
-        self.index.put_name(folder.into(), name, id);
-        if let Some(record) = self.datacenters.get_mut(&id) {
-            record.name = name.into();
-        }
-        self.touch(id);
-        self.record_event(now, user, id, EventKind::Renamed, format!("from '{old}'"));
-        Ok(())
+        let record = self.datacenter(id)?;
+        let (entity, parent) = (id.into(), record.folder.into());
+        let named = Named { entity, parent, old: record.name.clone() };
+        self.rename(now, user, &named, name, |it| {
+            it.datacenters.get_mut(&id).map(|record| &mut record.name)
+        })
     }
 
     /// Deletes a datacenter whose four folders are empty.

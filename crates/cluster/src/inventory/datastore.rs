@@ -1,7 +1,6 @@
 //! Datastores.
 
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use racknest_types::fault::{Fault, FaultCode};
@@ -217,7 +216,13 @@ impl Inventory {
     }
 
     /// The datastore given, or the first that takes new VMs.
-    pub(super) fn datastore_or_default(&self, given: Option<DatastoreId>) -> Result<String, Fault> {
+    ///
+    /// # Errors
+    /// There is none, or the one given takes no new VMs.
+    pub fn datastore_or_default(
+        &self,
+        given: Option<DatastoreId>,
+    ) -> Result<&DatastoreRecord, Fault> {
         let chosen = match given {
             Some(id) => self.datastore(id)?,
             None => self
@@ -232,6 +237,6 @@ impl Inventory {
                 chosen.name
             )));
         }
-        Ok(chosen.name.clone())
+        Ok(chosen)
     }
 }

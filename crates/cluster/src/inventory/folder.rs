@@ -6,7 +6,7 @@ use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::FolderId;
 use racknest_types::time::Timestamp;
 
-use super::Inventory;
+use super::{Inventory, Named};
 use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
 use crate::record::folder::{FolderKind, FolderRecord};
@@ -61,18 +61,10 @@ impl Inventory {
         name: &str,
     ) -> Result<(), Fault> {
         let (parent, old) = self.free_folder(id)?;
-        if old == name {
-            return Ok(());
-        }
-        self.check_name(parent, name)?;
-        self.index.drop_name(parent, &old);
-        self.index.put_name(parent, name, id);
-        if let Some(folder) = self.folders.get_mut(&id) {
-            folder.name = name.into();
-        }
-        self.touch(id);
-        self.record_event(now, user, id, EventKind::Renamed, format!("from '{old}'"));
-        Ok(())
+        let named = Named { entity: id.into(), parent, old };
+        self.rename(now, user, &named, name, |it| {
+            it.folders.get_mut(&id).map(|folder| &mut folder.name)
+        })
     }
 
     /// Deletes an empty folder.

@@ -144,7 +144,10 @@ impl Inventory {
     }
 
     /// The pool given, or the root pool of the cluster given, or of the only one.
-    pub(super) fn pool_or_default(
+    ///
+    /// # Errors
+    /// It is not there, or it must be said which cluster is meant.
+    pub fn pool_or_default(
         &self,
         given: Option<PoolId>,
         cluster: Option<ClusterId>,

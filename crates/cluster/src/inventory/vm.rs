@@ -111,7 +111,7 @@ impl Inventory {
         let folder = self.folder_or_default(create.folder, FolderKind::Vms)?;
         self.check_name(folder.into(), &create.name)?;
         let pool = self.pool_or_default(create.pool, None)?;
-        let datastore = self.datastore_or_default(create.datastore)?;
+        let datastore = self.datastore_or_default(create.datastore)?.name.clone();
         check_size(&create.name, create.vcpus, create.memory)?;
         check_disks(&create.name, &create.disks)?;
         self.check_nics(&create.name, &create.nics)?;

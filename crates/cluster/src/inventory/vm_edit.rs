@@ -9,10 +9,9 @@ use racknest_types::fault::Fault;
 use racknest_types::id::{NetworkId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
-use super::Inventory;
 use super::vm::{DISKS_MAX, check_disk, check_size, layer_file};
 use super::vm_action::VmAction;
-use crate::record::event::EventKind;
+use super::{Inventory, Named};
 use crate::record::task::TaskWork;
 use crate::record::vm::{Boot, Disk, Step, VmConfig, VmRecord, Workload};
 
@@ -64,19 +63,9 @@ impl Inventory {
         id: VmId,
         name: &str,
     ) -> Result<(), Fault> {
-        let (folder, old) = {
-            let vm = self.vm(id)?;
-            (vm.folder, vm.name.clone())
-        };
-        if old == name {
-            return Ok(());
-        }
-        self.check_name(folder.into(), name)?;
-        self.index.drop_name(folder.into(), &old);
-        self.index.put_name(folder.into(), name, id);
-        self.alter_vm(id, |vm| vm.name = name.into());
-        self.record_event(now, user, id, EventKind::Renamed, format!("from '{old}'"));
-        Ok(())
+        let vm = self.vm(id)?;
+        let named = Named { entity: id.into(), parent: vm.folder.into(), old: vm.name.clone() };
+        self.rename(now, user, &named, name, |it| it.vms.get_mut(&id).map(|vm| &mut vm.name))
     }
 
     /// Changes what a VM is made of; a running one as far as its driver can.

@@ -2,7 +2,7 @@
 //!
 //! One request at the head of each stream, one answer, then the bytes.
 
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ pub(super) async fn serve<D: Driver>(
         Some(StreamRequest::Serial(vm)) => join(stream, driver.serial(vm).await).await,
         Some(StreamRequest::SerialLog(vm)) => give(stream, driver.serial_log(vm).await).await,
         Some(StreamRequest::Screenshot(vm)) => give(stream, driver.screenshot(vm).await).await,
-        Some(StreamRequest::Read(path)) => send_file(stream, disks, path).await,
+        Some(StreamRequest::Read { path, offset }) => send_file(stream, disks, path, offset).await,
         Some(StreamRequest::Write { path, size, overwrite }) => {
             let written = receive_file(&mut stream, disks, path, size, overwrite).await?;
             reply(&mut stream, &ready_or(written)).await
@@ -124,15 +124,22 @@ async fn send_file(
     mut stream: Stream,
     disks: Disks,
     path: DatastorePath,
+    offset: u64,
 ) -> Result<(), StreamError> {
-    let (file, size) = match disks.work(move |mounts| datastore::open(mounts, &path)).await {
+    let opened = move |mounts: &Mounts| {
+        let (mut file, size) = datastore::open(mounts, &path)?;
+        let unread = |error: io::Error| Fault::system(format!("{path} cannot be read: {error}"));
+        file.seek(SeekFrom::Start(offset)).map_err(unread)?;
+        Ok((file, size))
+    };
+    let (file, size) = match disks.work(opened).await {
         Ok(opened) => opened,
         Err(fault) => return reply(&mut stream, &StreamReply::Refused(fault)).await,
     };
     reply(&mut stream, &StreamReply::Ready { size: Some(size) }).await?;
     let file = fs_err::tokio::File::from_std(file);
     // A file that grows meanwhile must not send more than was announced.
-    let mut file = BufReader::with_capacity(CHUNK_BYTES, file.take(size));
+    let mut file = BufReader::with_capacity(CHUNK_BYTES, file.take(size.saturating_sub(offset)));
     tokio::io::copy_buf(&mut file, &mut stream).await.map_err(StreamError::Broken)?;
     stream.shutdown().await.map_err(StreamError::Broken)
 }

@@ -197,6 +197,18 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether the user holds another privilege than the operation's own, which it takes too.
+    ///
+    /// # Errors
+    /// The user lacks it there.
+    pub(super) fn authorize_as(
+        &self,
+        privilege: &'static str,
+        entity: impl Into<EntityRef>,
+    ) -> Result<(), Fault> {
+        self.inventory.authorize(self.user, privilege, entity.into())
+    }
+
     /// Whether the operation may be done to the inventory as a whole.
     pub(super) fn authorize_root(&self) -> Result<(), Fault> {
         self.authorize(self.inventory.root_folder())

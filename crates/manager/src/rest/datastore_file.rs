@@ -131,13 +131,22 @@ async fn download(state: State, request: Request) -> Result<Response, Fault> {
     let caller = caller(&mut parts, &state).await?;
     let call = Call::<DatastoreDownload>::receive_head(state, &mut parts, caller).await?;
     let (host, path) = locate_below(&call, &call.query.path)?;
-    let (reply, stream) = call.state.streams.open(&host, &StreamRequest::Read(path)).await?;
-    let StreamReply::Ready { size: Some(size) } = reply else { return Err(unexpected(&host)) };
+    let (size, stream) = open_at(&call.state, &host, &path, 0).await?;
     let range = parts.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     match part(range, size) {
         Part::Whole => Ok((StatusCode::OK, content(stream, size, None)).into_response()),
         Part::Bytes(bytes) => {
-            let stream = behind(stream, bytes.start).await?;
+            // What a range means is known with the size. Behind a part that is not wanted the file
+            // is opened once more, so that nobody reads and carries it.
+            let stream = if bytes.start == 0 {
+                stream
+            } else {
+                let (again, stream) = open_at(&call.state, &host, &path, bytes.start).await?;
+                if again != size {
+                    return Err(Fault::state(format!("{path} is being changed; try again")));
+                }
+                stream
+            };
             let length = bytes.end - bytes.start;
             let place = format!("bytes {}-{}/{size}", bytes.start, bytes.end - 1);
             let content = content(stream, length, Some(place));
@@ -150,11 +159,17 @@ async fn download(state: State, request: Request) -> Result<Response, Fault> {
     }
 }
 
-/// A stream behind its first bytes.
-async fn behind(mut stream: Stream, skipped: u64) -> Result<Stream, Fault> {
-    let copied = tokio::io::copy(&mut (&mut stream).take(skipped), &mut tokio::io::sink()).await;
-    copied.map_err(|error| Fault::system(format!("the file cannot be read: {error}")))?;
-    Ok(stream)
+/// The size of a file, and its bytes from there on.
+async fn open_at(
+    state: &State,
+    host: &str,
+    path: &DatastorePath,
+    offset: u64,
+) -> Result<(u64, Stream), Fault> {
+    let request = StreamRequest::Read { path: path.clone(), offset };
+    let (reply, stream) = state.streams.open(host, &request).await?;
+    let StreamReply::Ready { size: Some(size) } = reply else { return Err(unexpected(host)) };
+    Ok((size, stream))
 }
 
 fn content(stream: Stream, length: u64, place: Option<String>) -> Response {

@@ -13,6 +13,7 @@ use racknest_types::fault::Fault;
 
 use super::call::Call;
 use super::routes::Routes;
+use super::vm_spec::PLACING;
 
 pub(super) fn mount(routes: Routes) -> Routes {
     routes
@@ -90,6 +91,10 @@ fn known() -> BTreeMap<&'static str, Vec<String>> {
         if let Access::Privilege(name) = row.access {
             known.entry(name).or_default().push(row.id.to_owned());
         }
+    }
+    for (name, operations) in PLACING {
+        let operations = operations.iter().map(|&id| id.to_owned());
+        known.entry(name).or_default().extend(operations);
     }
     known
 }

@@ -166,8 +166,10 @@ async fn mark_vm(call: Call<VmMarkVm>) -> Result<Vm, Fault> {
     let (vm, pool) = (call.name(0), call.body.pool.clone());
     changed(&call, move |desk| {
         let vm = desk.view().find_vm(&vm)?;
-        let pool = vm_spec::pool(desk.inventory, pool.as_deref())?;
-        desk.inventory.vm_mark_vm(desk.now, desk.user, vm, pool).map(|()| vm)
+        let host = desk.inventory.vm(vm)?.host;
+        let cluster = desk.inventory.host(host)?.cluster;
+        let pool = vm_spec::pool_to_join(&desk.view(), pool.as_deref(), Some(cluster))?;
+        desk.inventory.vm_mark_vm(desk.now, desk.user, vm, Some(pool)).map(|()| vm)
     })
     .await
 }
@@ -198,7 +200,7 @@ async fn edit(call: Call<VmEdit>) -> Result<Task, Fault> {
     let (vm, patch) = (call.name(0), call.body.clone());
     call.run(move |desk| {
         let vm = desk.view().find_vm(&vm)?;
-        let edit = vm_spec::edit(desk.inventory, patch)?;
+        let edit = vm_spec::edit(&desk.view(), vm, patch)?;
         let id = desk.inventory.vm_edit(desk.now, desk.user, vm, edit)?;
         task::begun(desk, id)
     })
@@ -209,7 +211,7 @@ async fn move_to(call: Call<VmMove>) -> Result<VmMoved, Fault> {
     let (vm, spec, state) = (call.name(0), call.body.clone(), call.state.clone());
     call.run(move |desk| {
         let vm = desk.view().find_vm(&vm)?;
-        let place = vm_spec::place(&desk.view(), &spec)?;
+        let place = vm_spec::place(&desk.view(), vm, &spec)?;
         let id = desk.inventory.vm_move(desk.now, desk.user, vm, place)?;
         let task = id.map(|id| task::begun(desk, id)).transpose()?;
         let vm = desk.inventory.vm(vm)?;

@@ -32,7 +32,7 @@ pub(super) async fn register(call: Call<VmRegister>) -> Result<Task, Fault> {
             spec: VmSpec { home, ..spec },
             name: wanted.name,
             folder,
-            pool: vm_spec::pool(desk.inventory, wanted.pool.as_deref())?,
+            pool: Some(vm_spec::pool_to_join(&view, wanted.pool.as_deref(), None)?),
             host: vm_spec::host(desk.inventory, wanted.host.as_deref())?,
         };
         let (_, id) = desk.inventory.vm_register(desk.now, desk.user, register)?;
@@ -49,7 +49,7 @@ async fn read_spec(call: &Call<VmRegister>, home: &DatastorePath) -> Result<VmSp
     })?;
     let path = format!("{}/{CONFIG_FILE}", home.path);
     let file = DatastorePath { datastore: home.datastore.clone(), path };
-    let request = StreamRequest::Read(file.clone());
+    let request = StreamRequest::Read { path: file.clone(), offset: 0 };
     let bytes = call.state.streams.fetch(&host, &request, CONFIG_BYTES_MAX).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Fault::invalid(format!("{file} does not describe a VM: {error}")))

@@ -1,6 +1,14 @@
 //! What a client asks for of a VM, as the inventory takes it: names become ids.
+//!
+//! A VM takes something of the pool, the datastore and the networks that it is put on. Each of them
+//! is asked for its own privilege, as in vSphere: who may make VMs in a folder has not been given
+//! every pool and disk of the data centre with it.
 
-use racknest_api::v1::vm::{CloneMode, NewVm, VmCloneSpec, VmMoveSpec, VmPatch};
+use racknest_api::operation::Operation as _;
+use racknest_api::v1::vm::{
+    CloneMode, NewVm, VmClone, VmCloneSpec, VmCreate, VmEdit, VmMarkVm, VmMove, VmMoveSpec,
+    VmPatch, VmRegister,
+};
 use racknest_api::v1::vm_config::{Boot, NewDisk, NewNic, Pattern, Workload};
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::deploy::CloneVm;
@@ -12,10 +20,26 @@ use racknest_cluster::record::vm::{
 };
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
-use racknest_types::id::{FolderId, HostId, NetworkId, PoolId, VmId};
+use racknest_types::id::{ClusterId, FolderId, HostId, NetworkId, PoolId, VmId};
 
 use super::call::View;
 use super::folder;
+
+/// What is asked for besides an operation's own privilege, and by which operations.
+pub(super) const PLACING: [(&str, &[&str]); 3] = [
+    (ASSIGN_TO_POOL, &[VmCreate::ID, VmClone::ID, VmMarkVm::ID, VmMove::ID, VmRegister::ID]),
+    (ALLOCATE_SPACE, &[VmCreate::ID, VmClone::ID, VmEdit::ID]),
+    (ASSIGN_NETWORK, &[VmCreate::ID, VmEdit::ID]),
+];
+
+/// To put a VM into a pool.
+const ASSIGN_TO_POOL: &str = "Resource.AssignVMToPool";
+
+/// To take room on a datastore.
+const ALLOCATE_SPACE: &str = "Datastore.AllocateSpace";
+
+/// To attach an adapter to a network.
+const ASSIGN_NETWORK: &str = "Network.Assign";
 
 /// The most digits of a number in a name: enough for a u32.
 const DIGITS_MAX: usize = 10;
@@ -23,16 +47,20 @@ const DIGITS_MAX: usize = 10;
 /// A VM to make.
 pub(super) fn create(view: &View<'_>, new: NewVm) -> Result<CreateVm, Fault> {
     let inventory = view.inventory;
+    let folder = folder::to_make_in(view, new.folder.as_deref(), |it| it.vm_folder)?;
+    let datastore = new.datastore.map(|name| inventory.find_datastore(&name)).transpose()?;
+    let datastore = inventory.datastore_or_default(datastore)?.id;
+    view.authorize_as(ALLOCATE_SPACE, datastore)?;
     Ok(CreateVm {
         name: new.name,
-        folder: folder::to_make_in(view, new.folder.as_deref(), |it| it.vm_folder)?,
-        pool: pool(inventory, new.pool.as_deref())?,
+        folder,
+        pool: Some(pool_to_join(view, new.pool.as_deref(), None)?),
         host: host(inventory, new.host.as_deref())?,
-        datastore: new.datastore.map(|name| inventory.find_datastore(&name)).transpose()?,
+        datastore: Some(datastore),
         vcpus: new.vcpus,
         memory: Bytes::from_mib(new.memory_mib),
         disks: disks(&new.disks),
-        nics: nics(inventory, &new.nics)?,
+        nics: nics(view, &new.nics)?,
         boot: boot(new.boot)?,
         annotation: new.annotation,
         workload: new.workload.map(workload).unwrap_or_default(),
@@ -44,6 +72,10 @@ pub(super) fn create(view: &View<'_>, new: NewVm) -> Result<CreateVm, Fault> {
 /// VMs to clone.
 pub(super) fn clone(view: &View<'_>, source: VmId, spec: VmCloneSpec) -> Result<CloneVm, Fault> {
     let inventory = view.inventory;
+    let original = inventory.vm(source)?;
+    let cluster = inventory.host(original.host)?.cluster;
+    let datastore = inventory.datastore_named(&original.home.datastore)?.id;
+    view.authorize_as(ALLOCATE_SPACE, datastore)?;
     Ok(CloneVm {
         source,
         names: names(&spec.name, spec.first, spec.count)?,
@@ -55,7 +87,7 @@ pub(super) fn clone(view: &View<'_>, source: VmId, spec: VmCloneSpec) -> Result<
         },
         power_on: spec.power_on,
         folder: given_folder(view, spec.folder.as_deref())?,
-        pool: pool(inventory, spec.pool.as_deref())?,
+        pool: Some(pool_to_join(view, spec.pool.as_deref(), Some(cluster))?),
         host: host(inventory, spec.host.as_deref())?,
     })
 }
@@ -75,9 +107,13 @@ fn names(name: &str, first: u32, count: u32) -> Result<NamePattern, Fault> {
 }
 
 /// What a VM is to become.
-pub(super) fn edit(inventory: &Inventory, patch: VmPatch) -> Result<EditVm, Fault> {
+pub(super) fn edit(view: &View<'_>, vm: VmId, patch: VmPatch) -> Result<EditVm, Fault> {
+    if !patch.add_disks.is_empty() {
+        let home = &view.inventory.vm(vm)?.home;
+        view.authorize_as(ALLOCATE_SPACE, view.inventory.datastore_named(&home.datastore)?.id)?;
+    }
     let changes = patch.edit_nics.iter().map(|nic| {
-        let network = nic.network.as_ref().map(|name| inventory.find_network(name)).transpose()?;
+        let network = nic.network.as_ref().map(|name| network(view, name)).transpose()?;
         Ok(ChangeNic { key: nic.key, network, connected: nic.is_connected })
     });
     Ok(EditVm {
@@ -85,7 +121,7 @@ pub(super) fn edit(inventory: &Inventory, patch: VmPatch) -> Result<EditVm, Faul
         memory: patch.memory_mib.map(Bytes::from_mib),
         add_disks: disks(&patch.add_disks),
         remove_disks: patch.remove_disks,
-        add_nics: nics(inventory, &patch.add_nics)?,
+        add_nics: nics(view, &patch.add_nics)?,
         remove_nics: patch.remove_nics,
         change_nics: changes.collect::<Result<_, Fault>>()?,
         boot: patch.boot.map(boot).transpose()?,
@@ -95,15 +131,17 @@ pub(super) fn edit(inventory: &Inventory, patch: VmPatch) -> Result<EditVm, Faul
 }
 
 /// Where a VM is to go.
-pub(super) fn place(view: &View<'_>, spec: &VmMoveSpec) -> Result<MoveVm, Fault> {
+pub(super) fn place(view: &View<'_>, vm: VmId, spec: &VmMoveSpec) -> Result<MoveVm, Fault> {
     if *spec == VmMoveSpec::default() {
         return Err(Fault::invalid("say where the VM goes: host, folder or pool"));
     }
-    Ok(MoveVm {
-        host: host(view.inventory, spec.host.as_deref())?,
-        pool: pool(view.inventory, spec.pool.as_deref())?,
-        folder: given_folder(view, spec.folder.as_deref())?,
-    })
+    let host = host(view.inventory, spec.host.as_deref())?;
+    let pool = match (&spec.pool, host) {
+        (Some(name), _) => Some(pool_to_join(view, Some(name), None)?),
+        (None, Some(host)) => pool_behind(view, vm, host)?,
+        (None, None) => None,
+    };
+    Ok(MoveVm { host, pool, folder: given_folder(view, spec.folder.as_deref())? })
 }
 
 /// A VM folder that is named, in which the user may do the same.
@@ -117,6 +155,27 @@ pub(super) fn pool(inventory: &Inventory, name: Option<&str>) -> Result<Option<P
     name.map(|name| super::pool::or_cluster(inventory, name)).transpose()
 }
 
+/// The pool that a VM is put into, where the user may: the one named, or all of the cluster.
+pub(super) fn pool_to_join(
+    view: &View<'_>,
+    name: Option<&str>,
+    cluster: Option<ClusterId>,
+) -> Result<PoolId, Fault> {
+    let given = pool(view.inventory, name)?;
+    let pool = view.inventory.pool_or_default(given, cluster)?;
+    view.authorize_as(ASSIGN_TO_POOL, pool).map(|()| pool)
+}
+
+/// The pool that a VM comes into with another host: that of its cluster, if it is another one.
+fn pool_behind(view: &View<'_>, vm: VmId, host: HostId) -> Result<Option<PoolId>, Fault> {
+    let (from, to) = (view.inventory.vm(vm)?.host, view.inventory.host(host)?.cluster);
+    let is_template = view.inventory.vm(vm)?.is_template;
+    if is_template || view.inventory.host(from)?.cluster == to {
+        return Ok(None);
+    }
+    pool_to_join(view, None, Some(to)).map(Some)
+}
+
 /// A host.
 pub(super) fn host(inventory: &Inventory, name: Option<&str>) -> Result<Option<HostId>, Fault> {
     name.map(|name| inventory.find_host(name)).transpose()
@@ -126,8 +185,14 @@ fn disks(disks: &[NewDisk]) -> Vec<Bytes> {
     disks.iter().map(|disk| Bytes::new(disk.capacity_bytes)).collect()
 }
 
-fn nics(inventory: &Inventory, nics: &[NewNic]) -> Result<Vec<NetworkId>, Fault> {
-    nics.iter().map(|nic| inventory.find_network(&nic.network)).collect()
+fn nics(view: &View<'_>, nics: &[NewNic]) -> Result<Vec<NetworkId>, Fault> {
+    nics.iter().map(|nic| network(view, &nic.network)).collect()
+}
+
+/// A network that an adapter is attached to, where the user may.
+fn network(view: &View<'_>, name: &str) -> Result<NetworkId, Fault> {
+    let id = view.inventory.find_network(name)?;
+    view.authorize_as(ASSIGN_NETWORK, id).map(|()| id)
 }
 
 fn boot(boot: Boot) -> Result<BootRecord, Fault> {

@@ -31,6 +31,10 @@ async fn with_datastore() -> Stage {
     stage
 }
 
+fn read_from(file: &str, offset: u64) -> StreamRequest {
+    StreamRequest::Read { path: path(file), offset }
+}
+
 fn path(text: &str) -> DatastorePath {
     DatastorePath::new("ds1", text).unwrap()
 }
@@ -45,11 +49,14 @@ async fn a_file_goes_up_and_comes_down() {
     assert_eq!(ready, StreamReply::Ready { size: Some(size) });
     stream.write_all(&content).await.unwrap();
     assert_eq!(reply(&mut stream).await, StreamReply::Ready { size: None });
-    let (mut stream, ready) = ask(&stage, StreamRequest::Read(path("a"))).await;
-    assert_eq!(ready, StreamReply::Ready { size: Some(size) });
-    let mut read = Vec::new();
-    stream.read_to_end(&mut read).await.unwrap();
-    assert!(read == content);
+    for offset in [0, 7, size - 1, size, size + 1] {
+        let (mut stream, ready) = ask(&stage, read_from("a", offset)).await;
+        assert_eq!(ready, StreamReply::Ready { size: Some(size) });
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read).await.unwrap();
+        let wanted = usize::try_from(offset).unwrap().min(content.len());
+        assert!(read == content[wanted..], "{offset}");
+    }
     let (_, listing) = ask(&stage, StreamRequest::List(path(""))).await;
     assert!(matches!(listing, StreamReply::Listing(entries) if entries.len() == 1));
     let (_, space) = ask(&stage, StreamRequest::Space(path(""))).await;
@@ -91,6 +98,6 @@ async fn a_console_is_joined_both_ways_and_refusals_say_why() {
     let mut text = String::new();
     log.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "booted");
-    let (_, refused) = ask(&stage, StreamRequest::Read(path("none"))).await;
+    let (_, refused) = ask(&stage, read_from("none", 0)).await;
     assert!(matches!(refused, StreamReply::Refused(fault) if fault.code == FaultCode::NotFound));
 }

@@ -126,8 +126,31 @@ async fn a_permission_on_a_folder_opens_that_folder_only() {
     let create = |name: &str, folder: Option<&str>| json!({ "name": name, "folder": folder });
     let refused = rig.ask(Some("nobody"), &row, (&[], "", Some(create("a", None)))).await;
     assert_eq!(refused.fault().code, FaultCode::NoPermission);
-    let body = Some(create("a", Some("/dc/vm/theirs")));
-    let task: Task = read(&rig.ask(Some("nobody"), &row, (&[], "", body)).await);
+    let role = json!({
+        "name": "consumer",
+        "privileges": ["Datastore.AllocateSpace", "Resource.AssignVMToPool", "Network.Assign"],
+    });
+    assert_eq!(rig.admin::<RoleCreate>(&[], Some(role)).await.status, StatusCode::CREATED);
+    let body = json!({
+        "name": "a",
+        "folder": "/dc/vm/theirs",
+        "nics": [{ "network": "VM Network" }],
+        "disks": [{ "capacity_bytes": 1 << 20 }],
+    });
+    // What a VM takes is asked for one by one.
+    for (entity, privilege) in [
+        ("datastore/ds", "Datastore.AllocateSpace"),
+        ("cluster/lab", "Resource.AssignVMToPool"),
+        ("network/VM Network", "Network.Assign"),
+    ] {
+        let refused = rig.ask(Some("nobody"), &row, (&[], "", Some(body.clone()))).await.fault();
+        assert_eq!(refused.code, FaultCode::NoPermission);
+        assert!(refused.message.contains(privilege), "{refused}");
+        let given = json!({ "entity": entity, "user": "nobody", "role": "consumer" });
+        let given = rig.admin::<PermissionCreate>(&[], Some(given)).await;
+        assert_eq!(given.status, StatusCode::CREATED, "{given:?}");
+    }
+    let task: Task = read(&rig.ask(Some("nobody"), &row, (&[], "", Some(body))).await);
     rig.host_does(task.id, Power::Off).await;
     let row = OperationRow::of::<VmList>();
     let seen = rig.ask(Some("nobody"), &row, (&[], "", None)).await.json();
@@ -258,12 +281,18 @@ async fn say(stream: &mut Stream, size: Option<u64>) {
 async fn a_part_of_a_file_is_downloaded() {
     let rig = Rig::new().await;
     let host = rig.machine("esx01").await;
-    let serve = answer_stream(&host, |request, mut stream| async move {
-        let StreamRequest::Read(path) = request else { panic!("{request:?}") };
-        assert_eq!(path.to_string(), "[ds] iso/a b.iso");
-        say(&mut stream, Some(10)).await;
-        stream.write_all(b"0123456789").await.unwrap();
-    });
+    let serve = async {
+        let mut listener = host.listen(STREAM_PORT).await.unwrap();
+        for from in [0, 3] {
+            let (mut stream, _) = listener.accept().await;
+            let request = read_message(&mut stream, MESSAGE_BYTES_MAX).await.unwrap().unwrap();
+            let StreamRequest::Read { path, offset } = request else { panic!("{request:?}") };
+            assert_eq!((path.to_string().as_str(), offset), ("[ds] iso/a b.iso", from));
+            say(&mut stream, Some(10)).await;
+            // The first is let go when its size is known.
+            let _ = stream.write_all(&b"0123456789"[usize::try_from(from).unwrap()..]).await;
+        }
+    };
     let row = OperationRow::of::<DatastoreDownload>();
     let mut request = rig.request(Some("admin"), &row, (&["ds"], "?path=iso/a%20b.iso", None));
     request.headers_mut().insert(header::RANGE, "bytes=3-5".parse().unwrap());
