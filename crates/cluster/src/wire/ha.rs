@@ -79,6 +79,10 @@ pub struct HostBeat {
     pub boot: u64,
     /// Whether it has declared itself isolated.
     pub isolated: bool,
+    /// Whether it is primary and knows that it is not cut off itself: somebody who restarts what
+    /// an isolated host stops.
+    #[serde(default)]
+    pub leads: bool,
 }
 
 /// What a datastore says: who is alive there, and who may run what.

@@ -1,11 +1,14 @@
 //! The datagrams between HA agents.
 
+use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use racknest_types::id::{HostId, VmId};
 use serde::{Deserialize, Serialize};
 
 use super::VmSpec;
+use super::ha::HaCluster;
 
 /// What one HA agent says to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,20 +31,30 @@ pub enum HaBody {
     },
     /// I am your primary.
     Primary {
-        /// Counts the primary's beats.
-        count: u64,
+        /// Datastores that the sender reaches: of two primaries, one gives way.
+        datastores: u16,
+        /// The last list of VMs ([`HaBody::Secondary`]) that the sender has whole.
+        seen: u64,
+        /// For each datastore that some host has lost: how many hosts can run its VMs.
+        takers: Vec<(String, u16)>,
     },
-    /// I follow you; these run here.
+    /// I follow you; these are my VMs.
     Secondary {
-        /// Each VM that runs on the sender, and the epoch of its lease.
-        running: Vec<(VmId, u64)>,
+        /// Counts the changes of the sender's list of VMs, from 1.
+        change: u64,
+        /// Which slice of the list this is, and of how many; none once the primary has the list.
+        slice: Option<(u16, u16)>,
+        /// The slice.
+        vms: Vec<VmBeat>,
+        /// Datastores that the sender should reach and does not.
+        lost: Vec<String>,
     },
     /// Start this VM under a lease newer than the epoch.
     Start {
         /// Names the order; a doubled one is done once.
         order: u64,
         /// The VM.
-        spec: VmSpec,
+        spec: Box<VmSpec>,
         /// The epoch of the lease that it replaces.
         after_epoch: u64,
     },
@@ -55,12 +68,34 @@ pub enum HaBody {
         epoch: Option<u64>,
         /// Whether somebody else has it, so that no other attempt is needed.
         settled: bool,
+        /// Why it does not run; empty if it does.
+        why: String,
     },
     /// I go away with notice: do not miss me.
     Leaving,
-    /// I know of a better primary than you, or one than me.
+    /// This is the one to follow: a primary that the sender hears, or a candidate that it supports.
     Yield {
         /// It.
         to: HostId,
+        /// Datastores that it reaches.
+        datastores: u16,
+        /// For how long the sender has not heard it, in milliseconds.
+        silent_ms: u64,
     },
+    /// Your configuration is older than mine.
+    Cluster(Box<HaCluster>),
+}
+
+/// A VM that its host takes care of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmBeat {
+    /// The VM.
+    pub vm: VmId,
+    /// The epoch of its lease.
+    pub epoch: u64,
+    /// Whether its guest was heard in this run.
+    pub heard: bool,
+    /// Whether the host has stopped it and wants another host to run it, though its lease may say
+    /// that it runs: the datastore could not be reached.
+    pub given_up: bool,
 }
