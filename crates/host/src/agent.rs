@@ -10,14 +10,16 @@
 //!
 //! **Invariant:** a VM that the manager is told of is in the book, and what is in the book is saved.
 
+mod adoption;
 mod book;
 mod connection;
+mod fence;
 mod lanes;
 mod perform;
 mod sampling;
 mod streams;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -38,10 +40,11 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::adoption::Adopted;
 use self::book::Book;
 use self::connection::{Caller, Connection, HelloError};
 use self::lanes::{Cancelled, Job, Lanes};
-use self::perform::{After, Outcome, Performer};
+use self::perform::{After, Outcome, Performer, Tools};
 use self::sampling::Sampling;
 use self::streams::Disks;
 use crate::clock;
@@ -104,11 +107,8 @@ pub struct Agent<D> {
     name: String,
     claim: Claim,
     boot: u64,
-    driver: Arc<D>,
-    registry: Registry,
+    tools: Tools<D>,
     mounts: Mounts,
-    storage: StoragePath,
-    leases: Leases,
     /// Has the driver follow the way to storage, as long as the agent is there.
     _follower: AbortOnDropHandle<()>,
     network: Option<Network>,
@@ -121,9 +121,9 @@ pub struct Agent<D> {
     progress: mpsc::UnboundedReceiver<Progress>,
     event: Running<VmEvent>,
     /// Taking over the VMs of the registry; done when `None`.
-    adoption: Option<Running<Vec<VmReport>>>,
-    /// Work that waits for the adoption.
-    resumes: Vec<RegistryRecord>,
+    adoption: Option<Running<Adopted>>,
+    /// VMs whose jobs follow from the adoption. A manager is told of the VMs when they are done.
+    unsettled: BTreeSet<VmId>,
     greetings: FuturesUnordered<Running<Result<Caller, HelloError>>>,
     /// A manager that waits for the adoption.
     caller: Option<Caller>,
@@ -147,7 +147,7 @@ enum Occurrence {
     Caller(Stream),
     StreamCaller(Stream),
     Greeted(Result<Caller, HelloError>),
-    Adopted(Vec<VmReport>),
+    Adopted(Adopted),
     Messages(Vec<ToHost>),
     Lost,
     Done(Outcome),
@@ -192,12 +192,9 @@ impl<D: Driver> Agent<D> {
             claim,
             boot: clock::boot(),
             event: next_event(&driver),
-            driver,
-            registry,
+            tools: Tools { driver, registry, storage, leases },
             mounts,
             _follower: follower,
-            storage,
-            leases,
             network,
             book: Book::default(),
             lanes: Lanes::new(limit),
@@ -206,7 +203,7 @@ impl<D: Driver> Agent<D> {
             told,
             progress,
             adoption: None,
-            resumes: Vec::new(),
+            unsettled: BTreeSet::new(),
             greetings: FuturesUnordered::new(),
             caller: None,
             connection: None,
@@ -238,7 +235,7 @@ impl<D: Driver> Agent<D> {
                 stream.map_or(Occurrence::Stop, Occurrence::StreamCaller)
             }
             Some(greeted) = self.greetings.next() => Occurrence::Greeted(greeted),
-            reports = optional(&mut self.adoption) => Occurrence::Adopted(reports),
+            adopted = optional(&mut self.adoption) => Occurrence::Adopted(adopted),
             messages = messages(self.connection.as_mut()) => {
                 messages.map_or(Occurrence::Lost, Occurrence::Messages)
             }
@@ -261,7 +258,7 @@ impl<D: Driver> Agent<D> {
                 let error: &dyn std::error::Error = &error;
                 tracing::warn!(error, "a caller on the control port was sent away");
             }
-            Occurrence::Adopted(reports) => self.handle_adopted(reports),
+            Occurrence::Adopted(adopted) => self.handle_adopted(adopted),
             Occurrence::Messages(messages) => {
                 for message in messages {
                     self.handle_message(message);
@@ -276,7 +273,7 @@ impl<D: Driver> Agent<D> {
                 self.send(FromHost::Progress { task, vm, percent });
             }
             Occurrence::Event(event) => {
-                self.event = next_event(&self.driver);
+                self.event = next_event(&self.tools.driver);
                 self.handle_event(event);
             }
             Occurrence::Tick => self.begin_samples(),
@@ -291,26 +288,23 @@ impl<D: Driver> Agent<D> {
     }
 
     fn begin_adoption(&mut self, records: Vec<RegistryRecord>) {
-        let mut known = Vec::with_capacity(records.len());
-        for mut record in records {
-            let mut registration = record.registration.clone();
-            if record.unfinished.is_some() {
-                self.resumes.push(record.clone());
-                record.unfinished = None;
-                // It may not start before the request is done again; if it runs, it is adopted.
-                registration.power = PowerState::Off;
-            }
-            self.plug(&registration);
-            known.push(registration);
-            self.book.set(record, PowerState::Off);
+        for record in &records {
+            self.plug(&record.registration);
+            let known = RegistryRecord { unfinished: None, ..record.clone() };
+            self.book.set(known, PowerState::Off);
         }
-        let driver = Arc::clone(&self.driver);
-        self.adoption = Some(Box::pin(async move { driver.adopt(known).await }));
+        let Tools { driver, leases, .. } = self.tools.clone();
+        let mounts = self.mounts.clone();
+        self.adoption = Some(Box::pin(adoption::adopt(driver, leases, mounts, records)));
     }
 
-    fn handle_adopted(&mut self, reports: Vec<VmReport>) {
+    fn handle_adopted(&mut self, adopted: Adopted) {
         self.adoption = None;
+        let Adopted { reports, epochs, jobs } = adopted;
         tracing::info!(vms = reports.len(), "took over the VMs of this host");
+        for (vm, epoch) in epochs {
+            self.book.set_epoch(vm, epoch);
+        }
         for report in reports {
             self.book.set_power(report.vm, report.power);
             if let Some(address) = report.guest_address.and_then(|text| text.parse().ok()) {
@@ -318,17 +312,31 @@ impl<D: Driver> Agent<D> {
             }
             self.connect_nics(report.vm);
         }
-        for record in std::mem::take(&mut self.resumes) {
-            self.lanes.push(record.registration.spec.id, Job::Resume(record));
+        for (vm, job) in jobs {
+            if !matches!(job, Job::Resume(_)) {
+                self.unsettled.insert(vm);
+            }
+            self.lanes.push(vm, job);
         }
-        if let Some(caller) = self.caller.take() {
+        self.let_in();
+    }
+
+    /// Answers a manager that has waited until it is known what runs.
+    fn let_in(&mut self) {
+        if self.is_settled()
+            && let Some(caller) = self.caller.take()
+        {
             self.handle_caller(caller);
         }
     }
 
+    fn is_settled(&self) -> bool {
+        self.adoption.is_none() && self.unsettled.is_empty()
+    }
+
     fn serve_stream(&self, stream: Stream) {
-        let (driver, mounts) = (Arc::clone(&self.driver), self.mounts.clone());
-        let disks = Disks { mounts, storage: self.storage.clone() };
+        let (driver, mounts) = (Arc::clone(&self.tools.driver), self.mounts.clone());
+        let disks = Disks { mounts, storage: self.tools.storage.clone() };
         tokio::spawn(async move {
             if let Err(error) = streams::serve(stream, driver, disks).await {
                 let error: &dyn std::error::Error = &error;
@@ -344,9 +352,9 @@ impl<D: Driver> Agent<D> {
         // The mounts first: the VMs that are about to be adopted may need them.
         self.set_mounts(caller.hello.mounts.clone());
         if let Some(host) = caller.hello.host {
-            self.leases.set_holder(host);
+            self.tools.leases.set_holder(host);
         }
-        if self.adoption.is_some() {
+        if !self.is_settled() {
             self.caller = Some(caller);
             return;
         }
@@ -368,8 +376,8 @@ impl<D: Driver> Agent<D> {
             name: self.name.clone(),
             racknest: env!("CARGO_PKG_VERSION").to_owned(),
             claim: self.claim,
-            driver: self.driver.kind(),
-            accelerator: self.driver.accelerator(),
+            driver: self.tools.driver.kind(),
+            accelerator: self.tools.driver.accelerator(),
             boot: self.boot,
             vms,
         }
@@ -434,47 +442,57 @@ impl<D: Driver> Agent<D> {
     }
 
     fn start_jobs(&mut self) {
-        // Jobs wait until it is known what runs.
+        // Jobs wait until it is known what runs, and under which id this host takes leases: a manager
+        // has said that once, and it is kept.
         while self.adoption.is_none()
+            && self.tools.leases.holder().is_some()
             && let Some((vm, job)) = self.lanes.poll_start()
         {
             self.prepare_network(&job);
             let (percent, percents) = mpsc::unbounded_channel();
             let (cancel, cancelled) = watch::channel(false);
             self.cancels.insert(vm, cancel);
-            let record = match &job {
+            let before = match &job {
                 Job::Resume(saved) => Some(saved.clone()),
-                Job::Request { .. } | Job::Know(_) | Job::Forget | Job::StayOff => {
-                    self.book.get(vm).map(|known| known.record.clone())
-                }
+                Job::Request { .. }
+                | Job::Know(_)
+                | Job::Forget
+                | Job::StayOff
+                | Job::Start { .. }
+                | Job::StartAgain
+                | Job::Stop(_)
+                | Job::Reset => self.book.get(vm).map(|known| known.record.clone()),
             };
             let power = self.book.power(vm);
-            let (driver, registry) = (Arc::clone(&self.driver), self.registry.clone());
-            let storage = self.storage.clone();
-            let performer = Performer::new(driver, registry, storage, vm, record);
+            let performer = Performer { tools: self.tools.clone(), vm, before, power };
             let task = job.task();
-            let work = performer.run(job, power, Course { percent, cancelled });
+            let work = performer.run(job, Course { percent, cancelled });
             self.jobs.push(Box::pin(tell(work, percents, self.told.clone(), task, vm)));
         }
     }
 
     fn handle_outcome(&mut self, outcome: Outcome) {
-        let Outcome { vm, answer, after, is_news } = outcome;
+        let Outcome { vm, answer, after, news, started } = outcome;
         self.lanes.handle_done(vm);
         self.cancels.remove(&vm);
         match after {
             After::Same => {}
             After::Known(record, power) => self.book.set(record, power),
+            After::Epoch(epoch) => self.book.set_epoch(vm, epoch),
             After::Forgotten => self.book.remove(vm),
         }
         self.connect_nics(vm);
+        drop(started);
         if let Some((task, kind, result)) = answer {
             self.book.set_answer(vm, task, kind, &result);
             self.send(FromHost::Done { task, vm, result });
         }
-        if is_news && let Some(report) = self.book.report(vm) {
-            let reason = "registered on this host".to_owned();
+        if let (Some(why), Some(report)) = (news, self.book.report(vm)) {
+            let reason = why.to_owned();
             self.send(FromHost::VmChanged { report, died: false, reason });
+        }
+        if self.unsettled.remove(&vm) {
+            self.let_in();
         }
     }
 
@@ -490,6 +508,7 @@ impl<D: Driver> Agent<D> {
             self.lanes.push(vm, Job::StayOff);
         }
         report.guest_address = report.guest_address.or_else(|| self.book.address(vm));
+        report.epoch = self.book.epoch(vm);
         self.send(FromHost::VmChanged { report, died, reason });
     }
 
@@ -514,7 +533,7 @@ impl<D: Driver> Agent<D> {
 
     fn begin_samples(&mut self) {
         if self.samples.is_none() {
-            let driver = Arc::clone(&self.driver);
+            let driver = Arc::clone(&self.tools.driver);
             self.samples = Some(Box::pin(async move { driver.sample().await }));
         }
     }
@@ -528,7 +547,16 @@ impl<D: Driver> Agent<D> {
                 self.plug(&Registration { spec: spec.clone(), power: PowerState::On });
             }
             Job::Know(registration) => self.plug(registration),
-            Job::Request { .. } | Job::Resume(_) | Job::Forget | Job::StayOff => {}
+            Job::Start { spec, .. } => {
+                self.plug(&Registration { spec: (**spec).clone(), power: PowerState::On });
+            }
+            Job::Request { .. }
+            | Job::Resume(_)
+            | Job::Forget
+            | Job::StayOff
+            | Job::StartAgain
+            | Job::Stop(_)
+            | Job::Reset => {}
         }
     }
 

@@ -72,6 +72,12 @@ impl Mounts {
         })
     }
 
+    /// The names of all datastores.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// Replaces all mounts, and saves them.
     ///
     /// # Errors

@@ -57,7 +57,7 @@ pub trait Driver: Send + Sync + 'static {
     fn accelerator(&self) -> String;
 
     /// Takes over VMs that the host's registry knows, when the agent starts: those still running
-    /// are adopted, those that should run and do not are started again. Reports every one.
+    /// are adopted, and go on if they should. None is started: that takes a lease. Reports every one.
     fn adopt(&self, known: Vec<Registration>) -> impl Future<Output = Vec<VmReport>> + Send;
 
     /// Does one request; `current` is the VM as the registry knows it (`None` before it is known).
@@ -69,6 +69,16 @@ pub trait Driver: Send + Sync + 'static {
         request: Request,
         course: Course,
     ) -> impl Future<Output = Result<PowerState, Fault>> + Send;
+
+    /// Ends a VM's process, if there is one, and touches none of its files: they are another host's,
+    /// or soon will be.
+    fn kill(&self, vm: VmId) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Whether a process, on whichever host, has a disk of this VM open for writing.
+    ///
+    /// # Errors
+    /// A disk cannot be looked at.
+    fn disk_in_use(&self, spec: &VmSpec) -> impl Future<Output = Result<bool, Fault>> + Send;
 
     /// The next thing a VM did by itself.
     fn next_event(&self) -> impl Future<Output = VmEvent> + Send;

@@ -152,7 +152,7 @@ async fn a_guest_outlives_its_agent_and_is_adopted() {
 
     let (agent, stop) = site.agent();
     let (mut control, vms) = site.connect().await;
-    assert_eq!(vms, [VmReport { vm: VM, power: PowerState::On, epoch: 0, guest_address: None }]);
+    assert_eq!(vms, [VmReport { vm: VM, power: PowerState::On, epoch: 1, guest_address: None }]);
     // The manager, too, may have been killed before it had the answer: nothing is started twice.
     assert_eq!(ask(&mut control, 1, create).await, Ok(PowerState::On));
     assert_eq!(site.pid(), Some(pid));
@@ -166,14 +166,15 @@ async fn a_guest_outlives_its_agent_and_is_adopted() {
     }
     let (agent, stop) = site.agent();
     let (mut control, vms) = site.connect().await;
-    assert_eq!(vms, [VmReport { vm: VM, power: PowerState::On, epoch: 0, guest_address: None }]);
+    assert_eq!(vms, [VmReport { vm: VM, power: PowerState::On, epoch: 2, guest_address: None }]);
     assert_ne!(site.pid().expect("QEMU runs again"), pid);
 
     assert_eq!(ask(&mut control, 2, Request::PowerOff).await, Ok(PowerState::Off));
     assert_eq!(site.pid(), None);
     let delete = Request::Delete { home: spec().home };
     assert_eq!(ask(&mut control, 3, delete).await, Ok(PowerState::Off));
-    assert_eq!(fs_err::read_dir(site.directory.path().join("ds1")).unwrap().count(), 0);
+    let left = |path: &str| fs_err::read_dir(site.directory.path().join(path)).unwrap().count();
+    assert_eq!((left("ds1"), left("ds1/.racknest/leases")), (1, 0));
     stop.cancel();
     agent.await.unwrap().unwrap();
 }

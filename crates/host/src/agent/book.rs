@@ -63,6 +63,17 @@ impl Book {
         }
     }
 
+    pub(super) fn set_epoch(&mut self, vm: VmId, epoch: u64) {
+        if let Some(known) = self.vms.get_mut(&vm) {
+            known.record.epoch = epoch;
+        }
+    }
+
+    /// The epoch of a VM's lease, 0 for none.
+    pub(super) fn epoch(&self, vm: VmId) -> u64 {
+        self.get(vm).map_or(0, |known| known.record.epoch)
+    }
+
     /// Enters an address that a VM's guest uses; true if that is news. A guest may be heard before
     /// it is known here that it runs: the address is kept for then.
     pub(super) fn set_address(&mut self, vm: VmId, address: Ipv4Addr) -> bool {
@@ -135,7 +146,8 @@ impl Known {
     }
 
     fn report(&self, vm: VmId) -> VmReport {
-        VmReport { vm, power: self.power, epoch: 0, guest_address: self.address_if_on() }
+        let epoch = self.record.epoch;
+        VmReport { vm, power: self.power, epoch, guest_address: self.address_if_on() }
     }
 
     fn address_if_on(&self) -> Option<String> {

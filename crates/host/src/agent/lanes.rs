@@ -15,7 +15,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::{Discriminant, discriminant};
 
-use racknest_cluster::wire::{Registration, Request};
+use racknest_cluster::ha::StopKind;
+use racknest_cluster::wire::{Registration, Request, VmSpec};
 use racknest_types::id::{TaskId, VmId};
 
 use crate::registry::record::RegistryRecord;
@@ -42,6 +43,19 @@ pub(super) enum Job {
     Forget,
     /// Remember that the guest stopped by itself and is to stay off.
     StayOff,
+    /// HA has this host start a VM, under a lease newer than this epoch.
+    Start {
+        /// The VM.
+        spec: Box<VmSpec>,
+        /// The epoch.
+        after: u64,
+    },
+    /// Start a VM of this host that should run and does not.
+    StartAgain,
+    /// HA has this host stop a VM.
+    Stop(StopKind),
+    /// HA has this host reset a VM.
+    Reset,
 }
 
 impl Job {
@@ -58,7 +72,13 @@ impl Job {
                 let unfinished = record.unfinished.as_ref();
                 unfinished.map(|begun| (begun.task, discriminant(&begun.request)))
             }
-            Self::Know(_) | Self::Forget | Self::StayOff => None,
+            Self::Know(_)
+            | Self::Forget
+            | Self::StayOff
+            | Self::Start { .. }
+            | Self::StartAgain
+            | Self::Stop(_)
+            | Self::Reset => None,
         }
     }
 }

@@ -3,6 +3,9 @@
 //! The agent may be killed between any two lines here, and QEMU with it. What a restarted agent then
 //! finds in the registry decides what it does, so the order is:
 //!
+//! A VM that starts needs its run lease first, a VM that is stopped gives it back; that side of each
+//! job is in [`fence`](super::fence), and comes before the registry: lease, registry, driver.
+//!
 //! | request | saved first | saved when done | killed between: the restarted agent |
 //! |---|---|---|---|
 //! | create | nothing | the VM | does not know it; the repeated request finds its files |
@@ -21,12 +24,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use racknest_cluster::ha::StartFailure;
 use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::{Registration, Request, VmSpec};
 use racknest_types::fault::Fault;
 use racknest_types::id::{TaskId, VmId};
 
 use super::lanes::{Job, RequestKind};
+use crate::lease::{self, Leases};
 use crate::registry::Registry;
 use crate::registry::record::{RegistryRecord, Unfinished};
 use crate::storage_path::StoragePath;
@@ -41,8 +46,10 @@ pub(super) struct Outcome {
     pub(super) answer: Option<(TaskId, RequestKind, Result<PowerState, Fault>)>,
     /// What the agent knows of the VM from here on.
     pub(super) after: After,
-    /// Whether the manager is told how the VM is, beside the answer.
-    pub(super) is_news: bool,
+    /// Why the manager is told how the VM is, beside the answer, if it is.
+    pub(super) news: Option<&'static str>,
+    /// What became of a start that HA asked for.
+    pub(super) started: Option<Result<u64, StartFailure>>,
 }
 
 /// What the agent knows of a VM after a job.
@@ -52,43 +59,64 @@ pub(super) enum After {
     Same,
     /// This, and whether it runs.
     Known(RegistryRecord, PowerState),
+    /// What it knew before, and that its lease has this epoch.
+    Epoch(u64),
     /// Nothing.
     Forgotten,
+}
+
+/// What all jobs of a host work with.
+#[derive(Debug)]
+pub(super) struct Tools<D> {
+    pub(super) driver: Arc<D>,
+    pub(super) registry: Registry,
+    pub(super) storage: StoragePath,
+    pub(super) leases: Leases,
+}
+
+impl<D> Clone for Tools<D> {
+    fn clone(&self) -> Self {
+        Self {
+            driver: Arc::clone(&self.driver),
+            registry: self.registry.clone(),
+            storage: self.storage.clone(),
+            leases: self.leases.clone(),
+        }
+    }
 }
 
 /// What a job works with.
 #[derive(Debug)]
 pub(super) struct Performer<D> {
-    driver: Arc<D>,
-    registry: Registry,
-    storage: StoragePath,
-    vm: VmId,
+    pub(super) tools: Tools<D>,
+    pub(super) vm: VmId,
     /// The VM as the registry has it.
-    before: Option<RegistryRecord>,
+    pub(super) before: Option<RegistryRecord>,
+    /// Whether it runs.
+    pub(super) power: PowerState,
 }
 
 impl<D: Driver> Performer<D> {
-    pub(super) fn new(
-        driver: Arc<D>,
-        registry: Registry,
-        storage: StoragePath,
-        vm: VmId,
-        before: Option<RegistryRecord>,
-    ) -> Self {
-        Self { driver, registry, storage, vm, before }
-    }
-
-    /// Does a job. `power` is whether the VM runs.
-    pub(super) async fn run(self, job: Job, power: PowerState, course: Course) -> Outcome {
-        let vm = self.vm;
-        let is_news = matches!(job, Job::Know(_));
+    /// Does a job.
+    pub(super) async fn run(self, job: Job, course: Course) -> Outcome {
+        let (vm, power) = (self.vm, self.power);
+        let news = news(&job);
         let request = job.request();
+        let mut started = None;
         let (result, after) = match job {
             Job::Request { task, request } => self.request(task, request, course).await,
-            Job::Resume(record) => self.resume(record, power, course).await,
-            Job::Know(registration) => self.know(registration, power).await,
-            Job::Forget => self.forget(power, course).await,
-            Job::StayOff => self.stay_off(power).await,
+            Job::Resume(record) => self.resume(record, course).await,
+            Job::Know(registration) => self.know(registration, course).await,
+            Job::Forget => self.forget(course).await,
+            Job::StayOff => self.stay_off().await,
+            Job::Start { spec, after } => {
+                let (result, after) = self.start(*spec, Some(after), course).await;
+                started = Some(result);
+                (Ok(power), after)
+            }
+            Job::StartAgain => self.start_again(course).await,
+            Job::Stop(how) => self.stop(how, course).await,
+            Job::Reset => self.reset(course).await,
         };
         let answer = match (request, result) {
             (Some((task, kind)), result) => Some((task, kind, result)),
@@ -98,7 +126,7 @@ impl<D: Driver> Performer<D> {
                 None
             }
         };
-        Outcome { vm, answer, after, is_news }
+        Outcome { vm, answer, after, news, started }
     }
 
     async fn request(
@@ -108,7 +136,7 @@ impl<D: Driver> Performer<D> {
         course: Course,
     ) -> (Result<PowerState, Fault>, After) {
         if touches_storage(&request)
-            && let Err(fault) = self.storage.ready().await
+            && let Err(fault) = self.tools.storage.ready().await
         {
             return (Err(fault), After::Same);
         }
@@ -139,33 +167,53 @@ impl<D: Driver> Performer<D> {
 
     /// A request after which the VM is still there; `stays` is how it should be from then on, if
     /// that is not how it is.
-    async fn change(
+    pub(super) async fn change(
         &self,
         task: TaskId,
         request: Request,
         stays: Option<PowerState>,
         course: Course,
     ) -> (Result<PowerState, Fault>, After) {
-        let during = self.record_during(task, &request);
+        let fence = match self.raise_fence(&request).await {
+            Ok(fence) => fence,
+            Err(fault) => return (Err(fault), After::Same),
+        };
+        let during = self.record_during(task, &request, fence.epoch);
         if let Err(fault) = self.save_if_new(during.as_ref(), self.before.as_ref()).await {
-            return (Err(fault), After::Same);
+            return (Err(fault), self.lower_fence(&request, fence).await);
         }
         let spec = spec_after(&request).or_else(|| self.spec()).cloned();
-        match self.driver.perform(self.vm, self.spec().cloned(), request, course).await {
+        let done = self.drive(request.clone(), course).await;
+        match done {
             Ok(power) => {
                 let Some(spec) = spec else { return (Ok(power), After::Same) };
+                let epoch = match self.settle_fence(&request, fence, &spec, power).await {
+                    Ok(epoch) => epoch,
+                    Err(fault) => return (Err(fault), After::Same),
+                };
                 let wanted = stays.unwrap_or(power);
-                let record = RegistryRecord::from(Registration { spec, power: wanted });
+                let registration = Registration { spec, power: wanted };
+                let record = RegistryRecord { registration, unfinished: None, epoch };
                 match self.settle(&record, during.as_ref()).await {
                     Ok(()) => (Ok(power), After::Known(record, power)),
                     Err(fault) => (Err(fault), After::Same),
                 }
             }
             Err(fault) => {
-                self.restore(during.as_ref()).await;
-                (Err(fault), After::Same)
+                let after = self.lower_fence(&request, fence).await;
+                self.restore(during.as_ref(), &after).await;
+                (Err(fault), after)
             }
         }
+    }
+
+    /// Has the driver do a request.
+    pub(super) async fn drive(
+        &self,
+        request: Request,
+        course: Course,
+    ) -> Result<PowerState, Fault> {
+        self.tools.driver.perform(self.vm, self.spec().cloned(), request, course).await
     }
 
     /// Saves how a VM is after a request. If that fails, the request counts as done where the saved
@@ -193,28 +241,40 @@ impl<D: Driver> Performer<D> {
         course: Course,
     ) -> (Result<PowerState, Fault>, After) {
         let current = self.spec().cloned();
-        let created = self.driver.perform(self.vm, current, request, course.clone()).await;
+        let created = self.tools.driver.perform(self.vm, current, request, course.clone()).await;
         let mut power = match created {
             Ok(power) => power,
             Err(fault) => return (Err(fault), After::Same),
         };
         // Saved as running before it runs, like any power-on: once, not twice.
         let wanted = if power_on { PowerState::On } else { power };
-        let record = RegistryRecord::from(Registration { spec, power: wanted });
-        let mut done = self.save_if_new(Some(&record), self.before.as_ref()).await;
+        let mut done = Ok(());
+        let mut epoch = self.epoch();
+        if power_on && power != PowerState::On {
+            let leased = self.lease_to_start(&spec, None, None).await;
+            done =
+                leased.map(|lease| epoch = lease.epoch).map_err(|f| lease::fault(&spec.name, &f));
+        }
+        let registration = Registration { spec, power: wanted };
+        let record = RegistryRecord { registration, unfinished: None, epoch };
+        if done.is_ok() {
+            done = self.save_if_new(Some(&record), self.before.as_ref()).await;
+        }
         let spec = &record.registration.spec;
         if done.is_ok() && power_on {
             let start = Request::PowerOn(spec.clone());
-            let started = self.driver.perform(self.vm, Some(spec.clone()), start, course.clone());
+            let driver = &self.tools.driver;
+            let started = driver.perform(self.vm, Some(spec.clone()), start, course.clone());
             done = started.await.map(|state| power = state);
         }
         match done {
             Ok(()) => (Ok(power), After::Known(record, power)),
             Err(fault) => {
                 let delete = Request::Delete { home: spec.home.clone() };
-                let spec = Some(spec.clone());
-                let undone = self.driver.perform(self.vm, spec, delete, course).await;
-                let forgotten = self.registry.forget(self.vm).await;
+                let undone =
+                    self.tools.driver.perform(self.vm, Some(spec.clone()), delete, course).await;
+                self.remove_leases(&spec.home.datastore).await;
+                let forgotten = self.tools.registry.forget(self.vm).await;
                 if let Err(fault) = undone.map(|_| ()).and(forgotten) {
                     tracing::error!(vm = %self.vm, %fault, "a VM that did not start could not be deleted");
                 }
@@ -225,11 +285,14 @@ impl<D: Driver> Performer<D> {
 
     /// A request after which the VM is not this host's any more.
     async fn leave(&self, request: Request, course: Course) -> (Result<PowerState, Fault>, After) {
-        match self.driver.perform(self.vm, self.spec().cloned(), request, course).await {
-            Ok(power) => match self.registry.forget(self.vm).await {
-                Ok(()) => (Ok(power), After::Forgotten),
-                Err(fault) => (Err(fault), After::Same),
-            },
+        match self.drive(request.clone(), course).await {
+            Ok(power) => {
+                self.end_leases(&request).await;
+                match self.tools.registry.forget(self.vm).await {
+                    Ok(()) => (Ok(power), After::Forgotten),
+                    Err(fault) => (Err(fault), After::Same),
+                }
+            }
             Err(fault) => (Err(fault), After::Same),
         }
     }
@@ -238,12 +301,12 @@ impl<D: Driver> Performer<D> {
     async fn resume(
         &self,
         record: RegistryRecord,
-        power: PowerState,
         course: Course,
     ) -> (Result<PowerState, Fault>, After) {
+        let power = self.power;
         let Some(unfinished) = record.unfinished else { return (Ok(power), After::Same) };
         // It was begun, so it is ended, however long its disks are away.
-        if let Err(fault) = self.storage.ready_within(Duration::MAX).await {
+        if let Err(fault) = self.tools.storage.ready_within(Duration::MAX).await {
             return (Err(fault), After::Same);
         }
         let Registration { spec, power: wanted } = record.registration;
@@ -255,15 +318,19 @@ impl<D: Driver> Performer<D> {
         let (result, after) = self.change(task, request, stays, course.clone()).await;
         let (before, power) = match &after {
             After::Known(record, power) => (record.clone(), *power),
-            After::Same => (RegistryRecord::from(Registration { spec, power: wanted }), power),
+            After::Same | After::Epoch(_) => {
+                let epoch = if let After::Epoch(epoch) = after { epoch } else { record.epoch };
+                let registration = Registration { spec, power: wanted };
+                (RegistryRecord { registration, unfinished: None, epoch }, power)
+            }
             After::Forgotten => return (result, after),
         };
         if before.registration.power != PowerState::On || power != PowerState::Off {
             return (result, after);
         }
         let spec = before.registration.spec.clone();
-        let (driver, registry) = (Arc::clone(&self.driver), self.registry.clone());
-        let again = Self::new(driver, registry, self.storage.clone(), self.vm, Some(before));
+        let (tools, vm) = (self.tools.clone(), self.vm);
+        let again = Self { tools, vm, before: Some(before), power };
         match again.change(task, Request::PowerOn(spec), None, course).await {
             (Ok(power), started) => (result.map(|_| power), started),
             (Err(fault), _) => {
@@ -273,63 +340,83 @@ impl<D: Driver> Performer<D> {
         }
     }
 
-    /// A VM that belongs here: it is brought to where it should be.
+    /// A VM that belongs here: it is brought to where it should be. The manager may be behind: a VM
+    /// that runs under another host's lease is not this host's, whatever he says.
     async fn know(
         &self,
         registration: Registration,
-        power: PowerState,
+        course: Course,
     ) -> (Result<PowerState, Fault>, After) {
         if self.before.is_some() {
-            return (Ok(power), After::Same);
+            return (Ok(self.power), After::Same);
         }
-        let record = RegistryRecord::from(registration.clone());
-        if let Err(fault) = self.registry.save(&record).await {
+        let Registration { spec, power: wanted } = registration;
+        let epoch = match self.own_epoch(&spec).await {
+            Ok(Some(epoch)) => epoch,
+            Ok(None) => return (Ok(PowerState::Off), After::Same),
+            Err(fault) => return (Err(fault), After::Same),
+        };
+        // A VM that is to start is saved as running with its lease.
+        let saved = if wanted == PowerState::On { PowerState::Off } else { wanted };
+        let registration = Registration { spec: spec.clone(), power: saved };
+        let record = RegistryRecord { registration, unfinished: None, epoch };
+        if let Err(fault) = self.tools.registry.save(&record).await {
             return (Err(fault), After::Same);
         }
-        let reports = self.driver.adopt(vec![registration]).await;
+        let adopted = Registration { spec, power: wanted };
+        let reports = self.tools.driver.adopt(vec![adopted]).await;
         let power = reports.first().map_or(PowerState::Off, |report| report.power);
-        (Ok(power), After::Known(record, power))
+        if wanted != PowerState::On {
+            return (Ok(power), After::Known(record, power));
+        }
+        let (tools, vm) = (self.tools.clone(), self.vm);
+        let mut before = record.clone();
+        // It runs already: only its lease may be missing.
+        before.registration.power = power;
+        let known = Self { tools, vm, before: Some(before), power };
+        match known.start_again(course).await {
+            (result, after @ After::Known(..)) => (result, after),
+            (result, After::Epoch(epoch)) => {
+                let record = RegistryRecord { epoch, ..record };
+                (result, After::Known(record, power))
+            }
+            (result, After::Same | After::Forgotten) => (result, After::Known(record, power)),
+        }
     }
 
     /// A VM that belongs to another host: were it to go on running here, it would run twice.
-    async fn forget(
-        &self,
-        power: PowerState,
-        course: Course,
-    ) -> (Result<PowerState, Fault>, After) {
-        let Some(before) = &self.before else { return (Ok(power), After::Same) };
-        if power != PowerState::Off || before.registration.power != PowerState::Off {
-            let spec = before.registration.spec.clone();
-            let off = RegistryRecord::from(Registration { spec, power: PowerState::Off });
+    async fn forget(&self, course: Course) -> (Result<PowerState, Fault>, After) {
+        let Some(before) = &self.before else { return (Ok(self.power), After::Same) };
+        if self.power != PowerState::Off || before.registration.power != PowerState::Off {
+            let mut off = before.clone();
+            off.registration.power = PowerState::Off;
             if let Err(fault) = self.save_if_new(Some(&off), self.before.as_ref()).await {
                 return (Err(fault), After::Same);
             }
-            let stop = Request::PowerOff;
-            let stopped =
-                self.driver.perform(self.vm, self.spec().cloned(), stop, course.clone()).await;
-            if let Err(fault) = stopped {
+            // Killed, not powered off: its files are the other host's.
+            if let Err(fault) = self.tools.driver.kill(self.vm).await {
                 return (Err(fault), After::Same);
             }
         }
         self.leave(Request::Unregister, course).await
     }
 
-    /// A guest that shut itself down is not started again with the host.
-    async fn stay_off(&self, power: PowerState) -> (Result<PowerState, Fault>, After) {
-        let Some(before) = self.before.clone().filter(|_| power == PowerState::Off) else {
-            return (Ok(power), After::Same);
+    /// A guest that shut itself down is not started again, with the host or elsewhere.
+    async fn stay_off(&self) -> (Result<PowerState, Fault>, After) {
+        let Some(mut record) = self.before.clone().filter(|_| self.power == PowerState::Off) else {
+            return (Ok(self.power), After::Same);
         };
-        let mut record = before;
+        record.epoch = self.give_back(record.epoch).await;
         record.registration.power = PowerState::Off;
         match self.save_if_new(Some(&record), self.before.as_ref()).await {
-            Ok(()) => (Ok(power), After::Known(record, power)),
-            Err(fault) => (Err(fault), After::Same),
+            Ok(()) => (Ok(self.power), After::Known(record, self.power)),
+            Err(fault) => (Err(fault), After::Epoch(record.epoch)),
         }
     }
 
     /// What the registry holds while the request runs; see the table at the top.
-    fn record_during(&self, task: TaskId, request: &Request) -> Option<RegistryRecord> {
-        let before = self.before.clone();
+    fn record_during(&self, task: TaskId, request: &Request, epoch: u64) -> Option<RegistryRecord> {
+        let before = self.before.clone().map(|record| RegistryRecord { epoch, ..record });
         let with_power = |power| {
             before.clone().map(|mut record| {
                 record.registration.power = power;
@@ -339,7 +426,7 @@ impl<D: Driver> Performer<D> {
         match request {
             Request::PowerOn(spec) => {
                 let registration = Registration { spec: spec.clone(), power: PowerState::On };
-                Some(RegistryRecord::from(registration))
+                Some(RegistryRecord { registration, unfinished: None, epoch })
             }
             Request::PowerOff | Request::Shutdown => with_power(PowerState::Off),
             Request::Snapshot { .. }
@@ -358,35 +445,54 @@ impl<D: Driver> Performer<D> {
         }
     }
 
-    fn spec(&self) -> Option<&VmSpec> {
+    /// The epoch of the VM's lease, as far as this host knows.
+    pub(super) fn epoch(&self) -> u64 {
+        self.before.as_ref().map_or(0, |record| record.epoch)
+    }
+
+    pub(super) fn spec(&self) -> Option<&VmSpec> {
         self.before.as_ref().map(|record| &record.registration.spec)
     }
 
-    async fn save_if_new(
+    pub(super) async fn save_if_new(
         &self,
         record: Option<&RegistryRecord>,
         saved: Option<&RegistryRecord>,
     ) -> Result<(), Fault> {
         match record {
-            Some(new) if Some(new) != saved => self.registry.save(new).await,
+            Some(new) if Some(new) != saved => self.tools.registry.save(new).await,
             Some(_) | None => Ok(()),
         }
     }
 
     /// Puts the registry back to how it was before a request that was refused.
-    async fn restore(&self, during: Option<&RegistryRecord>) {
+    pub(super) async fn restore(&self, during: Option<&RegistryRecord>, after: &After) {
         let restored = match (&self.before, during) {
             (Some(before), during) => {
                 let mut before = before.clone();
                 before.unfinished = None;
+                if let After::Epoch(epoch) = after {
+                    before.epoch = *epoch;
+                }
                 self.save_if_new(Some(&before), during).await
             }
-            (None, Some(_)) => self.registry.forget(self.vm).await,
+            (None, Some(_)) => self.tools.registry.forget(self.vm).await,
             (None, None) => Ok(()),
         };
         if let Err(fault) = restored {
             tracing::error!(vm = %self.vm, %fault, "the registry still has a request that was refused");
         }
+    }
+}
+
+/// Why the manager is told of a VM after a job that it did not ask for.
+const fn news(job: &Job) -> Option<&'static str> {
+    match job {
+        Job::Know(_) => Some("registered on this host"),
+        Job::Start { .. } => Some("restarted by HA"),
+        Job::StartAgain => Some("started again: it should run"),
+        Job::Stop(_) => Some("stopped by HA"),
+        Job::Request { .. } | Job::Resume(_) | Job::Forget | Job::StayOff | Job::Reset => None,
     }
 }
 
@@ -409,7 +515,7 @@ const fn touches_storage(request: &Request) -> bool {
 }
 
 /// The VM as it is after a request, where the request says so.
-fn spec_after(request: &Request) -> Option<&VmSpec> {
+pub(super) fn spec_after(request: &Request) -> Option<&VmSpec> {
     match request {
         Request::Create { spec, .. }
         | Request::Register(spec)

@@ -1,6 +1,7 @@
 //! The agent as its manager sees it, and as `kill -9` leaves it.
 
 mod crash;
+mod fence;
 mod stage;
 mod stream;
 
@@ -158,7 +159,7 @@ async fn vms_that_belong_here_are_known_and_those_that_do_not_are_stopped() {
     manager.send(ToHost::Unregister(VmId::from_raw(7))).await;
     manager.send(ToHost::Unregister(VmId::from_raw(9))).await;
     manager.ask(1, 7, Request::Unregister).await.unwrap();
-    assert_eq!(stage.driver.log(), ["vm-7 PowerOff", "vm-7 Unregister", "vm-7 Unregister"]);
+    assert_eq!(stage.driver.log(), ["vm-7 Kill", "vm-7 Unregister", "vm-7 Unregister"]);
     let saved = stage.saved();
     assert_eq!(saved.len(), 1);
     assert_eq!(saved[0].registration, registration(8, PowerState::Off));

@@ -16,6 +16,9 @@ pub struct RegistryRecord {
     /// request again before it starts the VM: nobody else knows which layer is the right one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<Box<Unfinished>>,
+    /// The epoch of its run lease, as this host last took it; 0 for none.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// A request that was begun.
@@ -29,6 +32,6 @@ pub struct Unfinished {
 
 impl From<Registration> for RegistryRecord {
     fn from(registration: Registration) -> Self {
-        Self { registration, unfinished: None }
+        Self { registration, unfinished: None, epoch: 0 }
     }
 }

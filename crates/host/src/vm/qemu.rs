@@ -20,6 +20,7 @@
 mod command_line;
 mod disk;
 mod firmware;
+mod lock;
 mod machine;
 mod memory;
 mod power;
@@ -294,6 +295,25 @@ impl Driver for QemuDriver {
             machines.describe(spec)?;
         }
         Ok(power)
+    }
+
+    async fn kill(&self, vm: VmId) -> Result<(), Fault> {
+        self.machines.stop(vm).await
+    }
+
+    async fn disk_in_use(&self, spec: &VmSpec) -> Result<bool, Fault> {
+        let disks = spec.config.disks.iter().map(|disk| self.machines.mounts.resolve(&disk.file));
+        let disks = disks.collect::<Result<Vec<_>, _>>()?;
+        let look = move || {
+            disks
+                .iter()
+                .map(|disk| lock::is_written(disk))
+                .find(|found| !matches!(found, Ok(false)))
+        };
+        let found = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        found.unwrap_or(Ok(false)).map_err(|error| {
+            fault::from_io(format_args!("see who uses the disks of {}", spec.name), &error)
+        })
     }
 
     async fn next_event(&self) -> VmEvent {

@@ -218,6 +218,8 @@ impl Driver for Simulated {
     async fn adopt(&self, known: Vec<Registration>) -> Vec<VmReport> {
         let mut guests = self.guests();
         let adopt = |Registration { spec, power }: Registration| {
+            // None runs that was not started: that takes a lease.
+            let power = if power == PowerState::On { PowerState::Off } else { power };
             let guest = guests.entry(spec.id.raw()).or_insert_with(|| Guest::new(&spec, power));
             guest.report(spec.id)
         };
@@ -239,6 +241,18 @@ impl Driver for Simulated {
             }
             Some(_) | None => Ok(power),
         }
+    }
+
+    async fn kill(&self, vm: VmId) -> Result<(), Fault> {
+        if let Some(guest) = self.guests().get_mut(&vm.raw()) {
+            guest.power = PowerState::Off;
+        }
+        Ok(())
+    }
+
+    async fn disk_in_use(&self, _spec: &VmSpec) -> Result<bool, Fault> {
+        // It has no disks.
+        Ok(false)
     }
 
     async fn next_event(&self) -> VmEvent {

@@ -45,7 +45,11 @@ async fn killed_during(
     begun(&mut manager, &stage, word).await;
     let host = stage.kill().await;
     let next = Stage::on(Arc::clone(&host), Scripted::closed());
-    next.connect().await;
+    let mut manager = next.connect().await;
+    if next.saved().iter().any(|record| record.unfinished.is_some()) {
+        // What an aborted agent writes would else come after what the next one writes.
+        begun(&mut manager, &next, word).await;
+    }
     let adopted = next.driver.adopted.lock().unwrap().clone();
     next.kill().await;
     (host, adopted.into_iter().map(|known| (known.spec, known.power)).collect())
@@ -122,7 +126,12 @@ async fn a_refused_request_leaves_the_registry_as_it_was() {
     let stage = Stage::new(Scripted::open());
     let mut manager = stage.connect().await;
     manager.ask(1, 7, create(7, true)).await.unwrap();
-    let before = stage.saved();
+    // Its lease has come to a newer epoch all the same.
+    let saved = |stage: &Stage| {
+        let records = stage.saved().into_iter();
+        records.map(|record| RegistryRecord { epoch: 0, ..record }).collect::<Vec<_>>()
+    };
+    let before = saved(&stage);
     let requests = [
         ("PowerOff", Request::PowerOff),
         ("Snapshot", snapshot()),
@@ -132,9 +141,9 @@ async fn a_refused_request_leaves_the_registry_as_it_was() {
     for (task, (word, request)) in (2..).zip(requests) {
         *stage.driver.failing.lock().unwrap() = Some(word);
         manager.ask(task, 7, request).await.unwrap_err();
-        assert_eq!(stage.saved(), before, "{word}");
+        assert_eq!(saved(&stage), before, "{word}");
     }
     *stage.driver.failing.lock().unwrap() = Some("PowerOn");
     manager.ask(9, 8, Request::PowerOn(spec(8))).await.unwrap_err();
-    assert_eq!(stage.saved(), before);
+    assert_eq!(saved(&stage), before);
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use racknest_cluster::wire::{MESSAGE_BYTES_MAX, VmSpec};
 use racknest_types::bytes::Bytes;
+use racknest_types::id::HostId;
 use racknest_underlay::message::{MessageReader, MessageWriter};
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::Semaphore;
@@ -133,6 +134,16 @@ impl Driver for Scripted {
         Ok(self.power_after(vm, &request))
     }
 
+    async fn kill(&self, vm: VmId) -> Result<(), Fault> {
+        self.log.lock().unwrap().push(format!("{vm} Kill"));
+        self.power.lock().unwrap().insert(vm, PowerState::Off);
+        Ok(())
+    }
+
+    async fn disk_in_use(&self, _spec: &VmSpec) -> Result<bool, Fault> {
+        Ok(false)
+    }
+
     async fn next_event(&self) -> VmEvent {
         self.happened.lock().await.recv().await.expect("the stage holds a sender")
     }
@@ -167,6 +178,7 @@ impl Driver for Scripted {
 pub(super) struct Stage<D = Scripted> {
     pub(super) driver: Arc<D>,
     pub(super) host: Arc<HostDirectory>,
+    pub(super) leases: Leases,
     pub(super) control: mpsc::Sender<Stream>,
     pub(super) streams: mpsc::Sender<Stream>,
     agent: JoinHandle<()>,
@@ -180,6 +192,12 @@ impl<D: Driver> Stage<D> {
 
     /// The agent of a host that has files already.
     pub(super) fn on(host: Arc<HostDirectory>, driver: Arc<D>) -> Self {
+        let leases = Leases::shared(SharedDatastores::new(1), StoragePath::connected());
+        Self::with(host, driver, leases)
+    }
+
+    /// The agent of a host that has files already, on datastores that it may share with others.
+    pub(super) fn with(host: Arc<HostDirectory>, driver: Arc<D>, leases: Leases) -> Self {
         let (registry, records) = Registry::open(&host.layout).unwrap();
         let parts = Parts {
             name: "esx01".into(),
@@ -189,14 +207,14 @@ impl<D: Driver> Stage<D> {
             records,
             mounts: Mounts::load(&host.layout.mounts()),
             storage: StoragePath::connected(),
-            leases: Leases::shared(SharedDatastores::new(1), StoragePath::connected()),
+            leases: leases.clone(),
             network: None,
             usage: OwnUsage::shared_by(1),
         };
         let ((control, managers), (streams, callers)) = (mpsc::channel(8), mpsc::channel(8));
         let doors = Doors { control: managers, streams: callers };
         let agent = tokio::spawn(Agent::new(parts).run(doors, CancellationToken::new()));
-        Self { driver, host, control, streams, agent }
+        Self { driver, host, leases, control, streams, agent }
     }
 
     /// The agent is killed, as by `kill -9`: nothing of it runs on.
@@ -224,7 +242,7 @@ impl<D: Driver> Stage<D> {
             reader: MessageReader::new(reader, MESSAGE_BYTES_MAX),
             writer: MessageWriter::new(writer, MESSAGE_BYTES_MAX),
         };
-        let host = Some(racknest_types::id::HostId::from_raw(1));
+        let host = self.leases.holder().or(Some(HostId::from_raw(1)));
         let hello = ToHost::Hello { version, mounts: vec![], sample_seconds: 20, host };
         manager.send(hello).await;
         let hello = manager.receive().await.expect("an answer");

@@ -379,10 +379,8 @@ impl Machines {
                 return Ok(PowerState::On);
             }
         }
-        match registration.power {
-            PowerState::On => self.power_on(spec).await,
-            PowerState::Off | PowerState::Suspended => self.power(spec),
-        }
+        // A start needs a lease, which is the agent's to take.
+        self.power(spec)
     }
 
     /// Where the layout of a running VM is kept.

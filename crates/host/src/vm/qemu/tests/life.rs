@@ -34,7 +34,7 @@ async fn a_vm_outlives_its_agent_and_is_adopted() {
 }
 
 #[tokio::test]
-async fn a_vm_that_should_run_and_does_not_is_started() {
+async fn a_vm_that_does_not_run_is_not_started_by_its_adoption() {
     let lab = Lab::new();
     let spec = vm(1);
     lab.create(&spec).await;
@@ -47,8 +47,8 @@ async fn a_vm_that_should_run_and_does_not_is_started() {
     let mut reports = lab.driver().adopt(known).await;
     reports.sort_by_key(|report| report.vm);
     let powers: Vec<_> = reports.iter().map(|report| report.power).collect();
-    assert_eq!(powers, [PowerState::On, PowerState::Off]);
-    assert!(lab.driver().pid(spec.id).is_some());
+    assert_eq!(powers, [PowerState::Off, PowerState::Off]);
+    assert_eq!(lab.driver().pid(spec.id), None);
 }
 
 #[tokio::test]
@@ -95,7 +95,8 @@ async fn an_agent_killed_while_it_suspended_leaves_a_vm_that_continues() {
     drop(machine);
     lab.restart();
     let known = vec![Registration { spec: spec.clone(), power: PowerState::On }];
-    assert_eq!(lab.driver().adopt(known).await[0].power, PowerState::On);
+    assert_eq!(lab.driver().adopt(known).await[0].power, PowerState::Suspended);
+    assert_eq!(lab.ask(&spec, Request::PowerOn(spec.clone())).await, Ok(PowerState::On));
     assert_ne!(lab.driver().pid(spec.id), Some(first), "it continues from its image");
     assert!(!image.exists());
 }

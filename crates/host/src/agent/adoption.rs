@@ -1,0 +1,190 @@
+//! What an agent does about the VMs of its registry when it starts.
+//!
+//! While it was gone, others may have taken over: the leases say so. Guests that still run are
+//! adopted as they are, whatever the leases say; what follows from the leases is a job, and so in
+//! line with everything else that happens to the VM.
+//!
+//! | the newest lease | runs | should run | then |
+//! |---|---|---|---|
+//! | another host's, newer | yes or no | | its copy here is killed, the VM forgotten |
+//! | ours, or none | no | yes | started again, under a new one |
+//! | ours, `Running` | no | no | given back |
+//! | ours, not `Running`, or none | yes | yes | taken again |
+//! | ours, `Running`, of a VM that the registry does not have | no | | started: killed between lease and registry |
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use racknest_cluster::ha::StopKind;
+use racknest_cluster::record::lease::{LeaseState, RunLease};
+use racknest_cluster::record::vm::PowerState;
+use racknest_cluster::wire::{Registration, VmReport, VmSpec};
+use racknest_types::id::VmId;
+
+use super::lanes::Job;
+use crate::lease::Leases;
+use crate::mounts::Mounts;
+use crate::registry::record::RegistryRecord;
+use crate::vm::Driver;
+
+/// Leases that are read at once.
+const READS_MAX: usize = 8;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Adopted {
+    /// How each VM of the registry is.
+    pub(super) reports: Vec<VmReport>,
+    /// The epochs of leases that are newer than the registry knows.
+    pub(super) epochs: Vec<(VmId, u64)>,
+    /// What is to be done about it.
+    pub(super) jobs: Vec<(VmId, Job)>,
+}
+
+/// Takes over the VMs of the registry.
+pub(super) async fn adopt<D: Driver>(
+    driver: Arc<D>,
+    leases: Leases,
+    mounts: Mounts,
+    records: Vec<RegistryRecord>,
+) -> Adopted {
+    let registrations = records.iter().map(adoptable).collect();
+    let reports = driver.adopt(registrations).await;
+    let mut adopted = Adopted { reports, ..Adopted::default() };
+    let specs: Vec<VmSpec> =
+        records.iter().map(|record| record.registration.spec.clone()).collect();
+    let newest = futures::stream::iter(specs)
+        .map(|spec| {
+            let leases = leases.clone();
+            async move { leases.newest(&spec).await }
+        })
+        .buffered(READS_MAX)
+        .collect::<Vec<_>>()
+        .await;
+    for (record, newest) in records.iter().zip(newest) {
+        let vm = record.registration.spec.id;
+        let report = adopted.reports.iter().find(|report| report.vm == vm);
+        let power = report.map_or(PowerState::Off, |report| report.power);
+        // Without a look at its lease nothing is given up, and a start will look again.
+        let newest = newest.ok().flatten().map(|saved| saved.lease);
+        let is_own = newest.as_ref().is_some_and(|lease| Some(lease.holder) == leases.holder());
+        if let Some(lease) = newest.as_ref().filter(|lease| is_own && lease.epoch > record.epoch) {
+            adopted.epochs.push((vm, lease.epoch));
+        }
+        if let Some(job) = job(record, power, newest.as_ref(), is_own) {
+            adopted.jobs.push((vm, job));
+        }
+    }
+    adopted.jobs.extend(strays(leases, mounts, &records).await);
+    adopted
+}
+
+/// A VM whose disks were being changed may not go on before that is ended; if it runs, it runs.
+fn adoptable(record: &RegistryRecord) -> Registration {
+    let mut registration = record.registration.clone();
+    if record.unfinished.is_some() {
+        registration.power = PowerState::Off;
+    }
+    registration
+}
+
+/// What is to be done about a VM; see the table at the top.
+fn job(
+    record: &RegistryRecord,
+    power: PowerState,
+    newest: Option<&RunLease>,
+    is_own: bool,
+) -> Option<Job> {
+    let wanted = record.registration.power;
+    let state = newest.map(|lease| lease.state);
+    if let Some(lease) = newest.filter(|_| !is_own) {
+        let concerns =
+            [wanted, power].contains(&PowerState::On) || lease.state == LeaseState::Running;
+        if lease.epoch > record.epoch && concerns {
+            return Some(Job::Stop(StopKind::Kill));
+        }
+    }
+    if record.unfinished.is_some() {
+        return Some(Job::Resume(record.clone()));
+    }
+    let is_running = power == PowerState::On;
+    if wanted == PowerState::On && state == Some(LeaseState::Abandoned) {
+        // Any host may start it, and HA says which.
+        return is_running.then_some(Job::Stop(StopKind::Abandon));
+    }
+    match wanted {
+        PowerState::On if !is_running || state != Some(LeaseState::Running) => {
+            Some(Job::StartAgain)
+        }
+        PowerState::Off | PowerState::Suspended
+            if !is_running && is_own && state == Some(LeaseState::Running) =>
+        {
+            Some(Job::StayOff)
+        }
+        PowerState::On | PowerState::Off | PowerState::Suspended => None,
+    }
+}
+
+/// The VMs that this host has the lease of and does not know.
+async fn strays(leases: Leases, mounts: Mounts, records: &[RegistryRecord]) -> Vec<(VmId, Job)> {
+    let Some(holder) = leases.holder() else { return Vec::new() };
+    let known: Vec<VmId> = records.iter().map(|record| record.registration.spec.id).collect();
+    let look = move || {
+        let mut jobs = Vec::new();
+        for datastore in mounts.names() {
+            leases.sweep(&datastore);
+            let all = leases.all(&datastore).unwrap_or_default();
+            let strays = all.into_iter().map(|saved| saved.lease).filter(|lease| {
+                let is_own = lease.holder == holder && lease.state == LeaseState::Running;
+                is_own && !known.contains(&lease.spec.id)
+            });
+            jobs.extend(strays.map(|lease| {
+                let RunLease { epoch, spec, .. } = lease;
+                (spec.id, Job::Start { spec: Box::new(spec), after: epoch })
+            }));
+        }
+        jobs
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use racknest_types::id::HostId;
+
+    use super::*;
+    use crate::testing::spec;
+
+    fn fate(
+        wanted: PowerState,
+        power: PowerState,
+        lease: Option<(u64, u64, LeaseState)>,
+    ) -> Option<Job> {
+        let registration = Registration { spec: spec(7), power: wanted };
+        let record = RegistryRecord { registration, unfinished: None, epoch: 5 };
+        let lease = lease.map(|(holder, epoch, state)| {
+            let holder = HostId::from_raw(holder);
+            RunLease { epoch, holder, cluster: None, state, spec: spec(7) }
+        });
+        let is_own = lease.as_ref().is_some_and(|lease| lease.holder == HostId::from_raw(1));
+        job(&record, power, lease.as_ref(), is_own)
+    }
+
+    #[test]
+    fn the_lease_says_what_becomes_of_a_vm() {
+        use LeaseState::{Abandoned, Running, Stopped};
+        use PowerState::{Off, On};
+
+        let kill = Some(Job::Stop(StopKind::Kill));
+        assert_eq!(fate(On, On, Some((2, 6, Running))), kill);
+        assert_eq!(fate(On, Off, Some((2, 6, Stopped))), kill, "it was moved and stopped");
+        assert_eq!(fate(Off, Off, Some((2, 6, Stopped))), None, "it came here without a lease");
+        assert_eq!(fate(On, On, Some((1, 5, Running))), None);
+        assert_eq!(fate(On, Off, Some((1, 5, Running))), Some(Job::StartAgain));
+        assert_eq!(fate(On, On, None), Some(Job::StartAgain), "it runs without a lease");
+        assert_eq!(fate(On, On, Some((1, 6, Stopped))), Some(Job::StartAgain));
+        assert_eq!(fate(Off, Off, Some((1, 5, Running))), Some(Job::StayOff));
+        assert_eq!(fate(Off, On, Some((1, 5, Running))), None, "the repeated request stops it");
+        assert_eq!(fate(On, Off, Some((1, 6, Abandoned))), None);
+    }
+}
