@@ -363,6 +363,14 @@ impl Agent {
         }
     }
 
+    /// Panics if the agent's books do not agree with each other.
+    #[cfg(test)]
+    fn assert_invariants(&self) {
+        if let Stage::Primary(primary) = &self.stage {
+            primary.assert_invariants();
+        }
+    }
+
     fn take_in(&mut self, now: Timestamp, event: Event) {
         match event {
             Event::Configured(cluster) => self.configure(now, cluster.sorted()),
@@ -408,7 +416,7 @@ impl Agent {
                 self.next_beat = now + outbox::millis(self.rng.below(beat_ms));
                 self.heard = now;
                 self.look_at_own_leases();
-                self.elect(now, None);
+                self.elect(now, Vec::new());
             }
             Stage::Primary(primary) => primary.configured(),
             Stage::Electing(_) | Stage::Secondary(_) | Stage::Isolated(_) => {}
@@ -438,15 +446,17 @@ impl Agent {
     }
 
     fn hear(&mut self, now: Timestamp, from: HostId, boot: u64, body: HaBody) {
-        if let Stage::Primary(primary) = &mut self.stage {
-            if primary.heard(now, from, boot) {
-                self.wake = Some(now);
-            }
+        let speaks_only = matches!(body, HaBody::Candidate { isolated: true, .. });
+        if let Stage::Primary(primary) = &mut self.stage
+            && !speaks_only
+            && primary.heard(now, from, boot)
+        {
+            self.wake = Some(now);
         }
         match body {
-            HaBody::Candidate { datastores } => self.candidate(now, from, datastores),
-            HaBody::Primary { datastores, seen, takers } => {
-                let word = election::PrimaryWord { from, datastores, seen, takers };
+            HaBody::Candidate { datastores, isolated: _ } => self.candidate(now, from, datastores),
+            HaBody::Primary { datastores, seen, takers, silent } => {
+                let word = election::PrimaryWord { from, datastores, seen, takers, silent };
                 self.primary_speaks(now, word);
             }
             HaBody::Secondary { change, slice, vms, lost } => {

@@ -75,6 +75,7 @@ impl Agent {
     /// Tells others that this host stands for election.
     pub(super) fn call_for_votes(&mut self, now: Timestamp, cluster: &HaCluster, max: usize) {
         let datastores = self.datastores_reached(now, cluster);
+        let isolated = matches!(self.stage, Stage::Isolated(_));
         let peers = cluster.peers(self.host).count();
         let first = if peers > max {
             let turn = usize::try_from(self.count).unwrap_or(0);
@@ -84,7 +85,7 @@ impl Agent {
         };
         let ring = cluster.peers(self.host).chain(cluster.peers(self.host));
         for member in ring.skip(first).take(max.min(peers)) {
-            self.out.send(member.id, HaBody::Candidate { datastores });
+            self.out.send(member.id, HaBody::Candidate { datastores, isolated });
         }
     }
 

@@ -33,7 +33,7 @@ use super::isolation::Company;
 use super::outbox::millis;
 use super::primary::Primary;
 use super::{Agent, Stage};
-use crate::wire::ha::HaCluster;
+use crate::wire::ha::{HaCluster, HaMember};
 use crate::wire::ha_message::{HaBody, VmBeat};
 
 /// VMs told in one datagram: at 60 to 80 bytes each, half of its 64 KiB.
@@ -46,8 +46,8 @@ pub(super) struct Election {
     stand_at: Timestamp,
     /// Until when it stands; it is primary then.
     pub(super) standing: Option<Timestamp>,
-    /// The primary that was lost, and when it was last heard.
-    lost: Option<(HostId, Timestamp)>,
+    /// The primary that was lost and the hosts that it missed, and when they were last heard.
+    lost: Vec<(HostId, Timestamp)>,
 }
 
 /// A primary that is followed.
@@ -60,6 +60,8 @@ pub(super) struct Following {
     seen: u64,
     /// For each datastore that some host has lost: how many hosts can run its VMs.
     pub(super) takers: Vec<(String, u16)>,
+    /// Hosts that it misses, and when they were last heard.
+    silent: Vec<(HostId, Timestamp)>,
 }
 
 /// A primary's beat.
@@ -69,6 +71,7 @@ pub(super) struct PrimaryWord {
     pub(super) datastores: u16,
     pub(super) seen: u64,
     pub(super) takers: Vec<(String, u16)>,
+    pub(super) silent: Vec<(HostId, u64)>,
 }
 
 /// What one host says of another.
@@ -82,20 +85,21 @@ pub(super) struct Hearsay {
 
 impl Agent {
     /// Begins to look for a primary, after the loss of one or without one before.
-    pub(super) fn elect(&mut self, now: Timestamp, lost: Option<(HostId, Timestamp)>) {
+    pub(super) fn elect(&mut self, now: Timestamp, lost: Vec<(HostId, Timestamp)>) {
         let Some(cluster) = self.cluster.clone() else { return };
-        let stand_at = now + self.hesitation(&cluster, lost.map(|it| it.0));
+        let stand_at = now + self.hesitation(&cluster, &lost);
         self.stage = Stage::Electing(Election { stand_at, standing: None, lost });
         self.wake = Some(now);
     }
 
     /// How long to wait for better candidates: the best does not, the others up to the time of an
     /// election, in steps that get smaller.
-    fn hesitation(&self, cluster: &HaCluster, lost: Option<HostId>) -> Duration {
+    fn hesitation(&self, cluster: &HaCluster, lost: &[(HostId, Timestamp)]) -> Duration {
         let Some(me) = cluster.member(self.host) else { return Duration::ZERO };
         let mine = (me.datastores.len(), me.id);
-        let is_better = |it: &&crate::wire::ha::HaMember| {
-            (it.datastores.len(), it.id) > mine && Some(it.id) != lost
+        let is_better = |it: &&HaMember| {
+            let is_lost = lost.iter().any(|lost| lost.0 == it.id);
+            (it.datastores.len(), it.id) > mine && !is_lost
         };
         let rank = cluster.peers(self.host).filter(is_better).count();
         let rank = u64::try_from(rank).unwrap_or(u64::MAX);
@@ -131,7 +135,7 @@ impl Agent {
 
     fn become_primary(&mut self, now: Timestamp, cluster: &HaCluster, why: &str) {
         let Stage::Electing(election) = &self.stage else { return };
-        let primary = Primary::new(now, self.host, cluster, election.lost, self.boot);
+        let primary = Primary::new(now, self.host, cluster, &election.lost, self.boot);
         self.stage = Stage::Primary(Box::new(primary));
         self.note_role(why);
         self.beat_as_primary(now, cluster);
@@ -144,8 +148,9 @@ impl Agent {
         if now < silence_at {
             return Some(silence_at);
         }
-        let lost = (following.primary, following.heard);
-        self.elect(now, Some(lost));
+        let mut lost = following.silent.clone();
+        lost.push((following.primary, following.heard));
+        self.elect(now, lost);
         Some(now)
     }
 
@@ -188,7 +193,7 @@ impl Agent {
                 }
             }
             Stage::Isolated(_) => {
-                self.elect(now, None);
+                self.elect(now, Vec::new());
                 self.candidate(now, from, datastores);
             }
             Stage::Electing(election) => {
@@ -198,7 +203,7 @@ impl Agent {
                     election.stand_at = now + patience;
                     self.out.send(from, yield_to(from, datastores, Duration::ZERO));
                 } else if election.standing.is_some() {
-                    self.out.send(from, HaBody::Candidate { datastores: mine.0 });
+                    self.out.send(from, HaBody::Candidate { datastores: mine.0, isolated: false });
                 } else {
                     election.stand_at = now;
                     self.wake = Some(now);
@@ -225,6 +230,7 @@ impl Agent {
                 it.datastores = word.datastores;
                 it.seen = word.seen;
                 it.takers = word.takers;
+                it.silent = last_heard(now, &word.silent);
             }
             Stage::Secondary(it) => {
                 let silence = now.since(it.heard);
@@ -265,14 +271,16 @@ impl Agent {
         if follows {
             let (from, datastores) = (word.to, word.datastores);
             let why = format!("{} says so", cluster.name(word.from));
-            let word = PrimaryWord { from, datastores, seen: 0, takers: Vec::new() };
+            let (takers, silent) = (Vec::new(), Vec::new());
+            let word = PrimaryWord { from, datastores, seen: 0, takers, silent };
             self.follow_primary(now, word, &why);
         }
     }
 
     fn follow_primary(&mut self, now: Timestamp, word: PrimaryWord, why: &str) {
-        let PrimaryWord { from: primary, datastores, seen: _, takers } = word;
-        let following = Following { primary, datastores, heard: now, seen: 0, takers };
+        let PrimaryWord { from: primary, datastores, seen: _, takers, silent } = word;
+        let silent = last_heard(now, &silent);
+        let following = Following { primary, datastores, heard: now, seen: 0, takers, silent };
         self.stage = Stage::Secondary(following);
         self.note_role(why);
         // While this host had no primary, others may have taken over what it runs.
@@ -287,10 +295,17 @@ impl Agent {
     pub(super) fn somebody_leaves(&mut self, now: Timestamp, from: HostId) {
         match &mut self.stage {
             Stage::Primary(primary) => primary.leaves(now, from),
-            Stage::Secondary(it) if it.primary == from => self.elect(now, None),
+            Stage::Secondary(it) if it.primary == from => {
+                let lost = it.silent.clone();
+                self.elect(now, lost);
+            }
             Stage::Secondary(_) | Stage::Electing(_) | Stage::Isolated(_) | Stage::Idle => {}
         }
     }
+}
+
+fn last_heard(now: Timestamp, silent: &[(HostId, u64)]) -> Vec<(HostId, Timestamp)> {
+    silent.iter().map(|(host, ms)| (*host, now - millis(*ms))).collect()
 }
 
 fn yield_to(to: HostId, datastores: u16, silence: Duration) -> HaBody {

@@ -79,6 +79,11 @@ impl Agent {
             let why = "no host and no isolation address is heard, and others beat on datastores";
             return Company::CutOff(format!("{why}, for {silence}"));
         }
+        if self.datastores_reached(now, cluster) == 0 {
+            return Company::CutOff(format!(
+                "neither hosts nor isolation addresses nor datastores are reached, for {silence}"
+            ));
+        }
         match self.watched(now, cluster) {
             Watched::Enough => {
                 Company::Here(format!("nobody is heard or beats on a datastore for {silence}"))
@@ -87,7 +92,7 @@ impl Agent {
                 Company::Unknown(now + millis(timings.beat_ms))
             }
             Watched::NotYet | Watched::Nowhere => Company::CutOff(format!(
-                "no host, isolation address or shared datastore is reached for {silence}"
+                "no host and no isolation address is heard, and no datastore is shared, for {silence}"
             )),
         }
     }
@@ -126,7 +131,7 @@ impl Agent {
         let respond_at = isolation.since + millis(cluster.timings().isolation_response_ms);
         if let Company::Here(_) = self.company(now, cluster) {
             self.local.forget_responses();
-            self.elect(now, None);
+            self.elect(now, Vec::new());
             return Some(now);
         }
         if !cluster.settings.armed {
@@ -160,7 +165,7 @@ impl Agent {
     fn others(&self, cluster: &HaCluster) -> String {
         match cluster.peers(self.host).count() {
             1 => "the other host".into(),
-            count => format!("{} other hosts", count),
+            count => format!("{count} other hosts"),
         }
     }
 

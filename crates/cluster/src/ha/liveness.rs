@@ -38,6 +38,9 @@ const AWAY_MS: u64 = 120_000;
 /// Beats between two looks for hosts that are dead: they come back on the network most often.
 const DEAD_LOOK_BEATS: u64 = 4;
 
+/// The most missed hosts that a primary tells its secondaries at each beat.
+const SILENT_MAX: usize = 100;
+
 /// All hosts but the primary's own, and the primary's own VMs.
 #[derive(Debug)]
 pub(super) struct Watches {
@@ -86,13 +89,10 @@ impl Watches {
         now: Timestamp,
         me: HostId,
         cluster: &HaCluster,
-        lost: Option<(HostId, Timestamp)>,
+        lost: &[(HostId, Timestamp)],
     ) -> Self {
         let grace = now + millis(cluster.timings().election_ms);
-        let heard = |host| match lost {
-            Some((lost, heard)) if lost == host => heard,
-            Some(_) | None => grace,
-        };
+        let heard = |host| lost.iter().find(|it| it.0 == host).map_or(grace, |it| it.1);
         let mut hosts = cluster
             .peers(me)
             .map(|it| (it.id, Watch::new(heard(it.id))))
@@ -165,6 +165,20 @@ impl Watches {
         let lists = self.hosts.iter().filter(is_heard);
         let all = lists.flat_map(|(host, it)| it.list.vms.iter().map(move |vm| (*host, vm)));
         all.filter(|it| it.1.given_up).map(|(host, vm)| (vm.vm, (host, vm.epoch))).collect()
+    }
+
+    /// Hosts that are missed, and for how many milliseconds.
+    pub(super) fn silent(&self, now: Timestamp) -> Vec<(HostId, u64)> {
+        let is_missed = |it: &(&HostId, &Watch)| match it.1.health {
+            HostHealth::Live | HostHealth::Away => false,
+            HostHealth::Suspected
+            | HostHealth::Partitioned
+            | HostHealth::Isolated
+            | HostHealth::Dead => true,
+        };
+        let silence = |heard| u64::try_from(now.since(heard).as_millis()).unwrap_or(u64::MAX);
+        let missed = self.hosts.iter().filter(is_missed).take(SILENT_MAX);
+        missed.map(|(host, it)| (*host, silence(it.heard))).collect()
     }
 
     pub(super) fn isolated(&self) -> Vec<HostId> {

@@ -162,7 +162,8 @@ impl Local {
         }
     }
 
-    fn changed(&mut self, vm: LocalVm) -> &mut OwnVm {
+    /// Takes in how a VM is now; true if it was being started after its process died, and runs.
+    fn changed(&mut self, vm: LocalVm) -> bool {
         self.change += 1;
         let own = self.vms.entry(vm.vm).or_insert_with(|| OwnVm {
             vm: vm.clone(),
@@ -175,6 +176,7 @@ impl Local {
             lost: false,
         });
         let is_new_run = vm.running && (!own.vm.running || own.vm.epoch != vm.epoch);
+        let is_restarted = is_new_run && own.retry.is_some_and(|it| it.step == RetryStep::Starting);
         if is_new_run {
             own.heard = None;
             own.resets.clear();
@@ -183,7 +185,7 @@ impl Local {
             own.lost = false;
         }
         own.vm = vm;
-        own
+        is_restarted
     }
 }
 
@@ -195,10 +197,12 @@ impl Agent {
             it.settings.enabled && it.settings.armed && it.priority(id) != RestartPriority::Disabled
         });
         let pause = millis(self.timings().retry_ms[0]);
-        let own = self.local.changed(vm);
-        if running {
-            return;
+        let epoch = vm.epoch;
+        if self.local.changed(vm) {
+            let (host, why) = (self.host, format!("under epoch {epoch}"));
+            self.out.report(HaNews::Restarted { vm: id, host }, why);
         }
+        let Some(own) = self.local.vms.get_mut(&id).filter(|_| !running) else { return };
         if died && acts && !own.given_up && !own.lost {
             own.retry.get_or_insert(Retry { attempts: 0, step: RetryStep::At(now + pause) });
             self.wake = self.wake.map(|wake| wake.min(now + pause));

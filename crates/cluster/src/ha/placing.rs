@@ -6,7 +6,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use racknest_types::id::{HostId, VmId};
@@ -18,6 +18,10 @@ use super::restart::{Job, Restarts, Step};
 use crate::record::ha::AdmissionPolicy;
 use crate::wire::VmSpec;
 use crate::wire::ha::{HaCluster, HaMember, HostHealth};
+
+/// How good a host is, the lowest best: whether the last attempt failed there, whether it is no
+/// failover host, its load, and its id so that equals have an order.
+type Score = (bool, bool, u64, HostId);
 
 /// The most reasons that are told why a VM cannot be placed.
 const REASONS_MAX: usize = 5;
@@ -36,7 +40,7 @@ impl Restarts {
         let vm = job.spec.id;
         let apart = self.neighbours(view.cluster, watches, vm, &view.cluster.placement.apart);
         let company = self.neighbours(view.cluster, watches, vm, &view.cluster.placement.together);
-        let mut best: Option<((bool, bool, u64, HostId), &HaMember)> = None;
+        let mut best: Option<(Score, &HaMember)> = None;
         let mut reasons = Vec::new();
         for member in &view.cluster.members {
             let obstacle = obstacle(view, watches, member, &job.spec)
@@ -139,7 +143,9 @@ fn obstacle(
     }
     if !watches.is_live(member.id) {
         let health = watches.health(member.id);
-        return Some(health.map_or("unknown".into(), |it| format!("{it:?}").to_lowercase()));
+        return Some(
+            health.map_or_else(|| "unknown".into(), |it| format!("{it:?}").to_lowercase()),
+        );
     }
     if !member.takes_vms {
         return Some("takes no VMs (maintenance or quarantine)".into());
@@ -148,7 +154,7 @@ fn obstacle(
         return Some(format!("does not reach datastore '{}'", spec.home.datastore));
     }
     if config.memory > claim.memory || u32::from(config.vcpus) > claim.cores {
-        return Some("too small".to_string());
+        return Some("too small".into());
     }
     if view.cluster.only_on(vm).is_some_and(|hosts| !hosts.contains(&member.id)) {
         return Some("a rule says that it runs on others only".into());

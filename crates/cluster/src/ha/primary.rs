@@ -75,7 +75,7 @@ impl Primary {
         now: Timestamp,
         me: HostId,
         cluster: &HaCluster,
-        lost: Option<(HostId, Timestamp)>,
+        lost: &[(HostId, Timestamp)],
         boot: u64,
     ) -> Self {
         Self {
@@ -94,6 +94,11 @@ impl Primary {
 
     pub(super) fn health(&self, host: HostId) -> Option<HostHealth> {
         self.watches.health(host)
+    }
+
+    #[cfg(test)]
+    pub(super) fn assert_invariants(&self) {
+        self.restarts.assert_invariants();
     }
 
     pub(super) fn takers_of(&self, datastore: &str) -> Option<u16> {
@@ -162,7 +167,7 @@ impl Primary {
             self.want_leases(view, view.me);
         }
         if now >= self.next_isolated {
-            self.next_isolated = now + millis((timings.dead_ms / 2).max(count));
+            self.next_isolated = now + millis((timings.suspect_ms / 2).max(count));
             for host in self.watches.isolated() {
                 if self.restarts.holds_leases(host) {
                     self.want_leases(view, host);
@@ -197,22 +202,20 @@ impl Primary {
 impl Agent {
     /// Does the primary's work; gives the time when there is more.
     pub(super) fn preside(&mut self, now: Timestamp, cluster: &HaCluster) -> Option<Timestamp> {
-        if now.since(self.heard) >= millis(cluster.timings().isolation_ms) {
-            if let Company::CutOff(why) = self.company(now, cluster) {
-                self.isolate(now, &why);
-                return Some(now);
-            }
+        if now.since(self.heard) >= millis(cluster.timings().isolation_ms)
+            && let Company::CutOff(why) = self.company(now, cluster)
+        {
+            self.isolate(now, &why);
+            return Some(now);
         }
         let lost = self.lost_datastores(now, cluster);
         let Stage::Primary(primary) = &mut self.stage else { return None };
-        let slice = ListSlice { change: self.local.change(), slice: None, vms: Vec::new(), lost };
-        if primary.watches.seen(self.host) != slice.change {
-            primary.due = true;
-            let slice = ListSlice { slice: Some((0, 1)), vms: self.local.list(), ..slice };
-            primary.watches.take_slice(self.host, slice);
-        } else {
-            primary.watches.take_slice(self.host, slice);
-        }
+        let change = self.local.change();
+        let is_known = primary.watches.seen(self.host) == change;
+        let (slice, vms) =
+            if is_known { (None, Vec::new()) } else { (Some((0, 1)), self.local.list()) };
+        primary.due |= !is_known;
+        primary.watches.take_slice(self.host, ListSlice { change, slice, vms, lost });
         let datastores = &self.datastores;
         let mut view = View { now, me: self.host, cluster, datastores, out: &mut self.out };
         let judged = primary.judge(&mut view);
@@ -224,10 +227,11 @@ impl Agent {
     pub(super) fn beat_as_primary(&mut self, now: Timestamp, cluster: &HaCluster) {
         let datastores = self.datastores_reached(now, cluster);
         let Stage::Primary(primary) = &mut self.stage else { return };
+        let silent = primary.watches.silent(now);
         for member in cluster.peers(self.host) {
             let seen = primary.watches.seen(member.id);
-            let takers = primary.takers.clone();
-            self.out.send(member.id, HaBody::Primary { datastores, seen, takers });
+            let (takers, silent) = (primary.takers.clone(), silent.clone());
+            self.out.send(member.id, HaBody::Primary { datastores, seen, takers, silent });
         }
         let Some(me) = cluster.member(self.host) else { return };
         for datastore in primary.watches.to_look_at(cluster, me, self.count) {
@@ -241,7 +245,8 @@ impl Agent {
         let datastores = self.datastores_reached(now, cluster);
         let Stage::Primary(primary) = &self.stage else { return };
         let (seen, takers) = (primary.watches.seen(to), primary.takers.clone());
-        self.out.send(to, HaBody::Primary { datastores, seen, takers });
+        let silent = primary.watches.silent(now);
+        self.out.send(to, HaBody::Primary { datastores, seen, takers, silent });
     }
 
     /// A host says that it follows this one.

@@ -1,5 +1,8 @@
 //! When a restarted VM is ready, and for whom a VM waits.
 
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
 use racknest_types::id::VmId;
 
 use super::liveness::Watches;
@@ -8,6 +11,22 @@ use super::primary::View;
 use super::restart::{Restarts, Step};
 use crate::record::ha::{Readiness, RestartPriority};
 use crate::wire::ha::HaCluster;
+
+/// Whether a VM depends on another, over however many steps. A dependency that closes a circle is
+/// ignored: the manager refuses it, and waiting for ever would be worse.
+fn leads_to(cluster: &HaCluster, from: VmId, to: VmId) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut open = Vec::from([from]);
+    while let Some(vm) = open.pop() {
+        if vm == to {
+            return true;
+        }
+        if seen.insert(vm) {
+            open.extend(cluster.policy(vm).map_or(&[][..], |it| &it.depends_on));
+        }
+    }
+    false
+}
 
 impl Restarts {
     /// Notes from when on a VM is ready, once its condition is met.
@@ -41,8 +60,9 @@ impl Restarts {
     /// is either running or stays off, so there is nothing to wait for.
     pub(super) fn missing_dependency(&self, cluster: &HaCluster, vm: VmId) -> Option<VmId> {
         let depends_on = cluster.policy(vm).map_or(&[][..], |it| &it.depends_on);
-        let is_missing =
-            |it: &&VmId| self.job(**it).is_some_and(|job| !job.timed_out && **it != vm);
+        let is_missing = |it: &&VmId| {
+            self.job(**it).is_some_and(|job| !job.timed_out) && !leads_to(cluster, **it, vm)
+        };
         depends_on.iter().find(is_missing).copied()
     }
 }

@@ -148,6 +148,18 @@ impl Restarts {
         }
     }
 
+    /// One open order for each ordered job and none else, and so none twice for one VM.
+    #[cfg(test)]
+    pub(super) fn assert_invariants(&self) {
+        for (order, open) in &self.orders {
+            let step = self.job(open.vm).map(|job| job.step);
+            assert_eq!(step, Some(Step::Ordered { order: *order, host: open.host }));
+        }
+        let ordered = self.jobs.values().filter(|it| matches!(it.step, Step::Ordered { .. }));
+        assert_eq!(ordered.count(), self.orders.len());
+        assert_eq!(self.jobs.len(), self.ranks.len());
+    }
+
     /// How many leases there are.
     pub(super) fn leases(&self) -> usize {
         self.seen.len()
@@ -279,9 +291,13 @@ impl Restarts {
             (LeaseState::Running, Some(_)) => match watches.health(holder) {
                 Some(HostHealth::Dead) => Some(format!("{name} is dead")),
                 Some(HostHealth::Live) => {
-                    let given_up = self.given_up.get(&vm);
-                    if given_up.is_some_and(|it| it.0 == holder && it.1 >= lease.epoch) {
+                    if self.given_up.get(&vm).is_some_and(|it| it.0 == holder) {
                         return Some(format!("{name} has given it up"));
+                    }
+                    // A start may take a lease and fail.
+                    let failed = self.job(vm).is_some_and(|job| job.failed_on == Some(holder));
+                    if failed && watches.vm(holder, vm).is_none_or(|it| it.epoch < lease.epoch) {
+                        return Some(format!("its start on {name} failed"));
                     }
                     let is_orphan = self.is_orphan(view, watches, lease, audits);
                     is_orphan.then(|| format!("{name} holds its lease and does not know it"))
@@ -425,6 +441,8 @@ impl Restarts {
                 job.step = Step::Waiting { until: now + pause };
                 job.ready_from = None;
                 job.failed_on = Some(from);
+                let datastore = job.spec.home.datastore.clone();
+                view.out.look(&datastore, LeasesWanted::Of([vm].into()));
                 view.out.report(HaNews::RestartFailed { vm, host: from }, why);
             }
             Some(_) | None => {}
@@ -462,7 +480,11 @@ impl Restarts {
             if open >= usize::from(view.cluster.settings.restarts_max) {
                 break;
             }
-            self.jobs.get_mut(&rank).expect("it was just seen").turn.get_or_insert(view.now);
+            if self.missing_dependency(view.cluster, rank.1).is_none()
+                && let Some(job) = self.jobs.get_mut(&rank)
+            {
+                job.turn.get_or_insert(view.now);
+            }
             let at = self.advance(view, watches, rank);
             next = [next, at].into_iter().flatten().min();
             let holds_up = self.jobs.get(&rank).is_some_and(Job::holds_up);
@@ -570,7 +592,8 @@ impl Job {
     /// Whether VMs of lower priority wait for it.
     fn holds_up(&self) -> bool {
         let is_tried = self.attempts > 0 || self.unplaced > 0;
-        !self.timed_out && !(is_tried && matches!(self.step, Step::Waiting { .. }))
+        let waits_again = is_tried && matches!(self.step, Step::Waiting { .. });
+        !(self.timed_out || waits_again)
     }
 }
 

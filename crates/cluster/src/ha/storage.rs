@@ -80,7 +80,8 @@ impl Agent {
                 StorageResponse::Aggressive => takers != Some(0),
             };
             if stops {
-                let who = takers.map_or("perhaps others".into(), |count| format!("{count} hosts"));
+                let who = takers
+                    .map_or_else(|| "perhaps others".into(), |count| format!("{count} hosts"));
                 let why = format!("datastore '{datastore}' is lost here and reached by {who}");
                 self.give_up(vm, why);
             }

@@ -5,7 +5,11 @@
 //! goes back. The large world, with faults of every kind, is `racknest-sim`.
 
 mod elections;
-
+mod isolation;
+mod placing;
+mod random;
+mod restarts;
+mod storage;
 mod world;
 
 use expect_test::Expect;

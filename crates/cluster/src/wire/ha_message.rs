@@ -28,6 +28,10 @@ pub enum HaBody {
     Candidate {
         /// Datastores that the sender reaches.
         datastores: u16,
+        /// Whether the sender has declared itself isolated, so that to hear it is not to have it:
+        /// it may be able to speak and not to listen.
+        #[serde(default)]
+        isolated: bool,
     },
     /// I am your primary.
     Primary {
@@ -37,6 +41,9 @@ pub enum HaBody {
         seen: u64,
         /// For each datastore that some host has lost: how many hosts can run its VMs.
         takers: Vec<(String, u16)>,
+        /// Hosts that the sender misses, and for how many milliseconds: whoever is primary next
+        /// need not wait for them anew.
+        silent: Vec<(HostId, u64)>,
     },
     /// I follow you; these are my VMs.
     Secondary {

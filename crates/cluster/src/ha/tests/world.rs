@@ -10,7 +10,9 @@ use racknest_types::bytes::Bytes;
 use racknest_types::id::{ClusterId, HostId, VmId};
 use racknest_types::time::Timestamp;
 
-use crate::ha::{Action, Agent, Event, LeasesWanted, LocalVm, StartFailure, StopKind, StoragePath};
+use crate::ha::{
+    Action, Agent, Event, LeasesWanted, LocalVm, Role, StartFailure, StopKind, StoragePath,
+};
 use crate::lease::{self, Purpose, Taker};
 use crate::record::datastore::DatastorePath;
 use crate::record::ha::{
@@ -39,7 +41,6 @@ pub(super) struct World {
     pub(super) transcript: String,
     /// Whether network and starts are slow and lossy, from this seed.
     pub(super) chaos: Option<racknest_types::rng::Rng>,
-    pub(super) orders: BTreeSet<(HostId, VmId)>,
 }
 
 #[derive(Default)]
@@ -56,6 +57,8 @@ pub(super) struct Machine {
     cut: bool,
     deaf: bool,
     frozen: bool,
+    /// What a stopped agent will read when it runs on.
+    backlog: Vec<Event>,
     storage: StoragePath,
     /// VMs that cannot be started here.
     fails: BTreeSet<VmId>,
@@ -97,7 +100,7 @@ impl World {
     pub(super) fn new() -> Self {
         let settings = HaSettings {
             enabled: true,
-            isolation_addresses: ["gateway".to_string()].into(),
+            isolation_addresses: ["gateway".into()].into(),
             ..HaSettings::default()
         };
         Self {
@@ -117,7 +120,6 @@ impl World {
             gateway: true,
             transcript: String::new(),
             chaos: None,
-            orders: BTreeSet::new(),
         }
     }
 
@@ -136,7 +138,12 @@ impl World {
             ["boot", at] => self.boot(host(at)),
             ["leave", at] => self.feed(host(at), Event::Leaving),
             ["freeze", at] => self.machine(at).frozen = true,
-            ["thaw", at] => self.machine(at).frozen = false,
+            ["thaw", at] => {
+                self.machine(at).frozen = false;
+                for event in core::mem::take(&mut self.machine(at).backlog) {
+                    self.feed(host(at), event);
+                }
+            }
             ["cut", at] => self.machine(at).cut = true,
             ["deaf", at] => self.machine(at).deaf = true,
             ["join", at] => {
@@ -224,7 +231,7 @@ impl World {
                 id,
                 name: std::format!("esx{number}"),
                 claim: Claim { cores: 4, core_mhz: 2000, memory: Bytes::from_gib(8) },
-                datastores: ["ds".to_string()].into(),
+                datastores: ["ds".into()].into(),
                 takes_vms: true,
                 standby: false,
             });
@@ -235,6 +242,7 @@ impl World {
                 cut: false,
                 deaf: false,
                 frozen: false,
+                backlog: Vec::new(),
                 storage: StoragePath::Up,
                 fails: BTreeSet::new(),
                 lost: BTreeSet::new(),
@@ -292,7 +300,6 @@ impl World {
         let machine = self.hosts.get_mut(&at).expect("a host of the script");
         machine.agent = None;
         machine.runs.clear();
-        self.orders.retain(|it| it.0 != at);
     }
 
     fn process_dies(&mut self, vm: VmId, at: HostId) {
@@ -379,7 +386,10 @@ impl World {
         let now = self.now;
         let Some(machine) = self.hosts.get_mut(&at) else { return };
         if machine.frozen {
-            // The edge would read it later; datagrams of long ago are gone by then.
+            // Datagrams are gone by then.
+            if !matches!(event, Event::Received { .. }) {
+                machine.backlog.push(event);
+            }
             return;
         }
         let Some(agent) = &mut machine.agent else { return };
@@ -388,7 +398,16 @@ impl World {
             let Some(action) = agent.poll_action() else { break };
             self.perform(at, action);
         }
+        if let Some(agent) = &self.hosts[&at].agent {
+            agent.assert_invariants();
+        }
         self.check_one_writer();
+    }
+
+    pub(super) fn is_up(&self, at: HostId) -> bool {
+        self.hosts
+            .get(&at)
+            .is_some_and(|it| it.agent.as_ref().is_some_and(|agent| agent.role() != Role::Idle))
     }
 
     fn later(&mut self, millis: u64, happening: Happening) {
@@ -411,7 +430,6 @@ impl World {
                 if self.hosts[&at].cut || is_lost || !self.hosts.contains_key(&to) {
                     return;
                 }
-                self.note_order(to, &message);
                 self.later(1, Happening::Arrives { to, from: at, message });
             }
             Action::Ping { address } => {
@@ -442,13 +460,6 @@ impl World {
             Action::Stop { vm, how } => self.stop(at, vm, how),
             Action::Reset(vm) => self.note(at, &std::format!("resets {vm}")),
             Action::Report { what, why } => self.note(at, &std::format!("{what:?}: {why}")),
-        }
-    }
-
-    /// What a primary's orders look like from outside; see `random.rs`.
-    fn note_order(&mut self, to: HostId, message: &HaMessage) {
-        if let crate::wire::ha_message::HaBody::Start { spec, .. } = &message.body {
-            self.orders.insert((to, spec.id));
         }
     }
 
