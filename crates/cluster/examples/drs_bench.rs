@@ -17,6 +17,9 @@ use racknest_types::id::{DatastoreId, HostId, PoolId, VmId};
 use racknest_types::rng::Rng;
 use racknest_types::time::Timestamp;
 
+/// A name, and how often a VM of so many cores and so much memory per core comes.
+type Mix<'a> = (&'a str, &'a dyn Fn(u64, u64) -> u64);
+
 fn main() {
     for (hosts, vms) in [(8, 60), (100, 3_000), (1_000, 30_000)] {
         pass(hosts, vms);
@@ -161,7 +164,7 @@ fn placements(hosts: u64, vms: u64) {
 
 fn packings() {
     let host = Size { cpu: 64, memory: 256 };
-    let mixes: [(&str, &dyn Fn(u64, u64) -> u64); 4] = [
+    let mixes: [Mix<'_>; 4] = [
         ("balanced", &|cpu, _| 16 / cpu),
         ("memory heavy", &|cpu, ratio| 16 / cpu * ratio * ratio),
         ("cpu heavy", &|cpu, ratio| 16 / cpu * 64 / (ratio * ratio)),

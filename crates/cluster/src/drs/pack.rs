@@ -304,6 +304,9 @@ mod tests {
 
     use super::*;
 
+    /// A name, and how often a VM of so many cores and so much memory per core comes.
+    type Mix<'a> = (&'a str, &'a dyn Fn(u64, u64) -> u64);
+
     /// Sizes of the reference's generator: powers of two, and 2, 4 or 8 of memory per core.
     fn batches(seed: u64, vms: u64, weights: &dyn Fn(u64, u64) -> u64) -> Vec<Batch> {
         let mut batches = vec![];
@@ -352,7 +355,7 @@ mod tests {
     fn the_references_mixes_take_at_most_one_host_more_than_the_bound() {
         let host = Size { cpu: 64, memory: 256 };
         let mut table = String::new();
-        let mixes: [(&str, &dyn Fn(u64, u64) -> u64); 4] = [
+        let mixes: [Mix<'_>; 4] = [
             ("balanced", &|cpu, _| 16 / cpu),
             ("memory heavy", &|cpu, ratio| 16 / cpu * ratio * ratio),
             ("cpu heavy", &|cpu, ratio| 16 / cpu * 64 / (ratio * ratio)),
