@@ -33,6 +33,7 @@ pub mod plan;
 pub mod rules;
 pub mod score;
 pub mod trend;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ pub mod cluster;
 pub mod datacenter;
 pub mod datastore;
 pub mod deploy;
+pub mod drs;
 pub mod event;
 pub mod folder;
 pub mod ha;
@@ -98,6 +99,8 @@ pub struct Inventory {
     roles: BTreeMap<RoleId, RoleRecord>,
     permissions: BTreeMap<PermissionId, PermissionRecord>,
     index: Index,
+    /// What DRS found lately; not saved.
+    drs: BTreeMap<ClusterId, drs::DrsStatus>,
     dirty: BTreeMap<EntityRef, ChangeKind>,
     actions: VecDeque<Action>,
     /// The generation of its cluster that each host's HA agent was told over this connection.
@@ -221,6 +224,7 @@ impl Inventory {
             roles: BTreeMap::new(),
             permissions: BTreeMap::new(),
             index: Index::default(),
+            drs: BTreeMap::new(),
             dirty: BTreeMap::new(),
             actions: VecDeque::new(),
             ha_told: BTreeMap::new(),

@@ -4,6 +4,7 @@
 //! so that each script also tests what a crash at that point would leave.
 
 mod clones;
+mod drs;
 mod ha;
 mod naming;
 mod permissions;

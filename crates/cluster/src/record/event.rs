@@ -74,6 +74,10 @@ pub enum EventKind {
     LinkCut,
     /// A cable was plugged back in.
     LinkRestored,
+    /// DRS moved VMs, or a user had it do so.
+    DrsApplied,
+    /// What moves of DRS have really brought.
+    DrsMeasured,
     /// A task failed.
     TaskFailed,
     /// A user logged in.

@@ -57,6 +57,8 @@ fn message(event: &EventRecord) -> String {
         EventKind::HostRecovered => format!("host '{name}' got its power back"),
         EventKind::LinkCut => format!("a cable of host '{name}' was pulled"),
         EventKind::LinkRestored => format!("a cable of host '{name}' was plugged back in"),
+        EventKind::DrsApplied => format!("DRS moves in {kind} '{name}'"),
+        EventKind::DrsMeasured => format!("DRS has moved in {kind} '{name}'"),
         EventKind::TaskFailed => format!("a task on {kind} '{name}' failed"),
         EventKind::UserLoggedIn => format!("user '{name}' logged in"),
         EventKind::LoginFailed => "a login failed".to_owned(),
