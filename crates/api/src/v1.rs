@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod console;
 pub mod datacenter;
 pub mod datastore;
+pub mod drs;
 pub mod event;
 pub mod folder;
 pub mod host;
@@ -39,6 +40,7 @@ pub fn operations() -> impl Iterator<Item = &'static OperationRow> {
         datacenter::OPERATIONS,
         folder::OPERATIONS,
         cluster::OPERATIONS,
+        drs::OPERATIONS,
         pool::OPERATIONS,
         host::OPERATIONS,
         vm::OPERATIONS,

@@ -7,6 +7,7 @@ mod alarms;
 pub mod clock;
 pub mod config;
 pub mod core;
+mod drs;
 mod first_user;
 mod ha_push;
 mod host_link;

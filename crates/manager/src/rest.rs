@@ -16,6 +16,7 @@ mod convert;
 mod datacenter;
 mod datastore;
 mod datastore_file;
+mod drs;
 mod event;
 mod folder;
 mod host;
@@ -67,6 +68,7 @@ fn routes() -> Routes {
         datacenter::mount,
         folder::mount,
         cluster::mount,
+        drs::mount,
         pool::mount,
         host::mount,
         vm::mount,

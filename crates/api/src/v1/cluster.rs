@@ -59,6 +59,15 @@ pub struct Cluster {
     /// The memory really taken in the last sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_used_mib: Option<u64>,
+    /// How uneven what its hosts carry is, per mille; absent before the first DRS pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imbalance_permille: Option<u64>,
+    /// How well its VMs run, per mille; absent before the first DRS pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_permille: Option<u16>,
+    /// Which VM would find no host if which host failed; absent if any one host may fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cannot_lose: Option<String>,
 }
 
 /// A new cluster.

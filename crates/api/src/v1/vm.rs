@@ -141,6 +141,10 @@ pub struct Vm {
     /// What it used in the last sample; absent when it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<VmUsage>,
+    /// How well it runs, per mille of what it wants; absent while it does not run, and before the
+    /// first DRS pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_permille: Option<u16>,
     /// What can be done to it now. Left out of lists; `vm_show` has it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub allowed_actions: BTreeMap<String, AllowedAction>,

@@ -110,6 +110,12 @@ impl Inventory {
         Ok(self.drs.get(&cluster).cloned().unwrap_or_default())
     }
 
+    /// What the last pass found in a cluster; `None` before the first one.
+    #[must_use]
+    pub fn drs_found(&self, cluster: ClusterId) -> Option<&DrsStatus> {
+        self.drs.get(&cluster)
+    }
+
     /// A running VM's score, per mille; `None` before the first pass that saw it.
     #[must_use]
     pub fn vm_score(&self, cluster: ClusterId, vm: VmId) -> Option<u16> {

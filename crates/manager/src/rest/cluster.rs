@@ -29,6 +29,7 @@ pub(super) fn mount(routes: Routes) -> Routes {
 fn show(inventory: &Inventory, usage: &Usage<'_>, cluster: &ClusterRecord) -> Cluster {
     let hosts: Vec<&HostRecord> = inventory.hosts_of(cluster.id).collect();
     let used = usage.of_hosts(hosts.iter().copied());
+    let drs = inventory.drs_found(cluster.id);
     let vms = || hosts.iter().flat_map(|host| inventory.vms_on(host.id));
     Cluster {
         id: cluster.id,
@@ -46,6 +47,9 @@ fn show(inventory: &Inventory, usage: &Usage<'_>, cluster: &ClusterRecord) -> Cl
         memory_mib: hosts.iter().map(|host| host.claim.memory.mib()).sum(),
         cpu_used_mhz: used.map(|used| used.cpu_mhz),
         memory_used_mib: used.map(|used| used.memory_consumed_mib),
+        imbalance_permille: drs.map(|drs| drs.imbalance.combined_ppm / 1000),
+        score_permille: drs.map(|drs| drs.score),
+        cannot_lose: drs.and_then(|drs| drs.unplaceable.clone()),
     }
 }
 

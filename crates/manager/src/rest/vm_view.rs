@@ -53,6 +53,7 @@ pub(super) fn show(inventory: &Inventory, usage: &Usage<'_>, vm: &VmRecord) -> V
         guest_address: usage.guest_address(vm.id),
         created: time(vm.created),
         usage: usage.of_vm(vm.id),
+        score_permille: inventory.vm_score(cluster, vm.id),
         allowed_actions: BTreeMap::new(),
     }
 }

@@ -92,6 +92,32 @@ const TABLE: &[(&str, &[Column])] = &[
         ],
     ),
     (
+        "cluster_recommendations",
+        &[
+            ("NUMBER", "number"),
+            ("PRIORITY", "priority"),
+            ("MOVES", "what"),
+            ("REASON", "reason"),
+            ("IMBALANCE", "expected.imbalance_before_permille"),
+            ("AFTER", "expected.imbalance_after_permille"),
+            ("SECONDS", "seconds"),
+            ("REFUSED", "refused"),
+        ],
+    ),
+    (
+        "cluster_apply",
+        &[
+            ("ID", "id"),
+            ("OPERATION", "operation"),
+            ("TARGET", "target"),
+            ("STATE", "state"),
+            ("DONE", "percent:percent"),
+            ("USER", "user"),
+            ("BEGAN", "created:time"),
+            ("WHY NOT", "error.message"),
+        ],
+    ),
+    (
         "pool_list",
         &[
             ("NAME", "name"),

@@ -63,6 +63,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("vm_console", &["racknest vm console vm01", "racknest vm console vm01 --port 5901"]),
     ("vm_serial", &["racknest vm serial vm01      (leave with Ctrl-])"]),
     ("vm_snapshot_create", &["racknest vm snapshot create vm01 before-upgrade --memory"]),
+    (
+        "cluster_drs",
+        &[
+            "racknest cluster drs lab",
+            "racknest cluster drs lab --mode full --threshold 3",
+            "racknest cluster drs lab --vm db01 --vm-mode off",
+        ],
+    ),
+    ("cluster_apply", &["racknest cluster apply lab", "racknest cluster apply lab --number 3"]),
     ("pool_create", &["racknest pool create gold --parent lab --memory-reservation 4096"]),
     ("pool_edit", &["racknest pool edit gold --memory-shares 8000"]),
     ("role_create", &["racknest role create operator --privilege VirtualMachine.Interact.PowerOn"]),
