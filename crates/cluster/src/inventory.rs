@@ -39,6 +39,7 @@ pub mod task;
 pub mod vm;
 pub mod vm_action;
 pub mod vm_edit;
+pub mod vm_migrate;
 pub mod vm_register;
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod folder;
 pub mod ha;
 pub mod host;
 pub mod lease;
+pub mod migration;
 pub mod network;
 pub mod pool;
 pub mod snapshot;

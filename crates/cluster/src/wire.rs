@@ -11,6 +11,7 @@
 
 pub mod ha;
 pub mod ha_message;
+pub mod migration;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::datastore::DatastorePath;
 use crate::record::host::{Claim, DriverKind};
+use crate::record::migration::{MigrationFigures, MigrationLimits};
 use crate::record::vm::{DiskSource, PowerState, VmConfig};
 
 /// The version of these messages.
@@ -175,6 +177,16 @@ pub enum Request {
         /// The snapshot's memory file, which goes.
         memory: Option<DatastorePath>,
     },
+    /// Take it, as it runs, to another host, and forget it. Done once it runs there; failed if it
+    /// still runs here.
+    Migrate {
+        /// The VM.
+        spec: VmSpec,
+        /// The name of the host it goes to.
+        to: String,
+        /// What that may cost.
+        limits: MigrationLimits,
+    },
     /// Change what it is made of; a running VM is changed as far as its driver can, else refused.
     Reconfigure {
         /// The VM as it is afterwards. Disks that it did not have are made empty.
@@ -227,6 +239,13 @@ pub enum FromHost {
         vm: VmId,
         /// The VM's power state now, or why it was not done.
         result: Result<PowerState, Fault>,
+    },
+    /// What a migration took; sent before it is [`FromHost::Done`].
+    Migrated {
+        /// The task of the request.
+        task: TaskId,
+        /// What it took.
+        figures: MigrationFigures,
     },
     /// How far a request is.
     Progress {

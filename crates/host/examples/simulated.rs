@@ -17,11 +17,13 @@ use racknest_host::clock::Stopwatch;
 use racknest_host::lease::{Leases, SharedDatastores};
 use racknest_host::mounts::Mounts;
 use racknest_host::own_usage::OwnUsage;
+use racknest_host::peers::{Dialled, Peers};
 use racknest_host::registry::Registry;
 use racknest_host::storage_path::StoragePath;
 use racknest_host::vm::Driver;
 use racknest_host::vm::simulated::Simulated;
 use racknest_types::bytes::Bytes;
+use racknest_types::fault::Fault;
 use racknest_types::id::{HostId, NetworkId, TaskId, VmId};
 use racknest_underlay::message::{MessageReader, MessageWriter};
 use tokio::io::DuplexStream;
@@ -94,6 +96,16 @@ fn report(empty: Bytes, full: Bytes, times: &Times) {
     );
 }
 
+/// No other hosts: nothing moves here.
+#[derive(Debug)]
+struct Alone;
+
+impl Peers for Alone {
+    fn dial(&self, host: String) -> Dialled<'_> {
+        Box::pin(async move { Err(Fault::unsupported(format!("{host} is not there"))) })
+    }
+}
+
 async fn start_host(
     number: usize,
     driver: Arc<Simulated>,
@@ -110,17 +122,19 @@ async fn start_host(
         storage: StoragePath::connected(),
         leases: Leases::shared(datastores, StoragePath::connected()),
         network: None,
+        peers: Arc::new(Alone),
         usage: OwnUsage::shared_by(u32::try_from(HOSTS)?),
     };
     let ((control, managers), (streams, callers)) = (mpsc::channel::<Stream>(1), mpsc::channel(1));
-    let doors = Doors { control: managers, streams: callers };
+    let (movers, migration) = mpsc::channel(1);
+    let doors = Doors { control: managers, streams: callers, migration };
     let (near, far) = tokio::io::duplex(8 << 10);
     control.send(Box::new(far)).await.ok().context("the agent ended")?;
     let stop = stop.clone();
     tokio::spawn(async move {
         Agent::new(parts).run(doors, stop).await;
         // An agent takes a closed door for the end.
-        drop((control, streams));
+        drop((control, streams, movers));
     });
     Ok(near)
 }

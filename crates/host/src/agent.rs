@@ -11,8 +11,10 @@
 //! **Invariant:** a VM that the manager is told of is in the book, and what is in the book is saved.
 
 mod adoption;
+mod arrival;
 mod book;
 mod connection;
+mod departure;
 mod fence;
 mod lanes;
 mod perform;
@@ -29,18 +31,21 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use racknest_cluster::record::host::{Claim, DriverKind};
+use racknest_cluster::record::migration::MigrationFigures;
 use racknest_cluster::record::vm::PowerState;
+use racknest_cluster::wire::migration::MigrationReply;
 use racknest_cluster::wire::{
     FromHost, Registration, Request, ToHost, VERSION, VmReport, VmSample,
 };
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{TaskId, VmId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::adoption::Adopted;
+use self::arrival::{Arrival, Visit};
 use self::book::Book;
 use self::connection::{Caller, Connection, HelloError};
 use self::lanes::{Cancelled, Job, Lanes};
@@ -52,6 +57,7 @@ use crate::lease::Leases;
 use crate::mounts::Mounts;
 use crate::net::{Heard, Network, Order};
 use crate::own_usage::OwnUsage;
+use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::registry::record::RegistryRecord;
 use crate::storage_path::{StoragePath, StorageState};
@@ -73,6 +79,8 @@ pub struct Doors {
     pub control: mpsc::Receiver<Stream>,
     /// Those who want bytes.
     pub streams: mpsc::Receiver<Stream>,
+    /// Other hosts, with VMs.
+    pub migration: mpsc::Receiver<Stream>,
 }
 
 /// What an agent is made of.
@@ -96,6 +104,8 @@ pub struct Parts<D> {
     pub leases: Leases,
     /// Its switch; `None` where guests send no frames.
     pub network: Option<Network>,
+    /// The other hosts.
+    pub peers: Arc<dyn Peers>,
     /// What the process itself takes.
     pub usage: OwnUsage,
 }
@@ -113,6 +123,12 @@ pub struct Agent<D> {
     _follower: AbortOnDropHandle<()>,
     network: Option<Network>,
     book: Book,
+    /// VMs that other hosts bring; none of them is in the book.
+    expected: BTreeMap<VmId, RegistryRecord>,
+    visits: (mpsc::UnboundedSender<Visit>, mpsc::UnboundedReceiver<Visit>),
+    /// Other hosts that wait for an answer, by the number of their visit.
+    visitors: BTreeMap<u64, oneshot::Sender<MigrationReply>>,
+    visits_seen: u64,
     lanes: Lanes,
     jobs: FuturesUnordered<Running<Outcome>>,
     /// Tells a running job that nobody wants it any more.
@@ -146,6 +162,8 @@ enum Occurrence {
     Stop,
     Caller(Stream),
     StreamCaller(Stream),
+    MigrationCaller(Stream),
+    Visit(Visit),
     Greeted(Result<Caller, HelloError>),
     Adopted(Adopted),
     Messages(Vec<ToHost>),
@@ -178,6 +196,7 @@ impl<D: Driver> Agent<D> {
             storage,
             leases,
             network,
+            peers,
             usage,
         } = parts;
         let limit = match driver.kind() {
@@ -187,16 +206,21 @@ impl<D: Driver> Agent<D> {
         let (told, progress) = mpsc::unbounded_channel();
         let follower = tokio::spawn(follow(Arc::clone(&driver), storage.watch()));
         let follower = AbortOnDropHandle::new(follower);
+        let host = Arc::from(name.as_str());
         let mut agent = Self {
             name,
             claim,
             boot: clock::boot(),
             event: next_event(&driver),
-            tools: Tools { driver, registry, storage, leases },
+            tools: Tools { driver, registry, storage, leases, peers, host },
             mounts,
             _follower: follower,
             network,
             book: Book::default(),
+            expected: BTreeMap::new(),
+            visits: mpsc::unbounded_channel(),
+            visitors: BTreeMap::new(),
+            visits_seen: 0,
             lanes: Lanes::new(limit),
             jobs: FuturesUnordered::new(),
             cancels: BTreeMap::new(),
@@ -234,6 +258,10 @@ impl<D: Driver> Agent<D> {
             stream = doors.streams.recv() => {
                 stream.map_or(Occurrence::Stop, Occurrence::StreamCaller)
             }
+            stream = doors.migration.recv() => {
+                stream.map_or(Occurrence::Stop, Occurrence::MigrationCaller)
+            }
+            Some(visit) = self.visits.1.recv() => Occurrence::Visit(visit),
             Some(greeted) = self.greetings.next() => Occurrence::Greeted(greeted),
             adopted = optional(&mut self.adoption) => Occurrence::Adopted(adopted),
             messages = messages(self.connection.as_mut()) => {
@@ -253,6 +281,8 @@ impl<D: Driver> Agent<D> {
             Occurrence::Stop => {}
             Occurrence::Caller(stream) => self.greetings.push(Box::pin(connection::greet(stream))),
             Occurrence::StreamCaller(stream) => self.serve_stream(stream),
+            Occurrence::MigrationCaller(stream) => self.serve_migration(stream),
+            Occurrence::Visit(visit) => self.handle_visit(visit),
             Occurrence::Greeted(Ok(caller)) => self.handle_caller(caller),
             Occurrence::Greeted(Err(error)) => {
                 let error: &dyn std::error::Error = &error;
@@ -288,6 +318,17 @@ impl<D: Driver> Agent<D> {
     }
 
     fn begin_adoption(&mut self, records: Vec<RegistryRecord>) {
+        let (expected, records): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| record.expected_by.is_some());
+        for record in expected {
+            let vm = record.registration.spec.id;
+            if let Some(task) = record.expected_by {
+                let arrival = Arrival::GiveUp(task);
+                self.lanes.push(vm, Job::Arrive { visitor: None, arrival });
+                self.unsettled.insert(vm);
+            }
+            self.expected.insert(vm, record);
+        }
         for record in &records {
             self.plug(&record.registration);
             let known = RegistryRecord { unfinished: None, ..record.clone() };
@@ -295,7 +336,9 @@ impl<D: Driver> Agent<D> {
         }
         let Tools { driver, leases, .. } = self.tools.clone();
         let mounts = self.mounts.clone();
-        self.adoption = Some(Box::pin(adoption::adopt(driver, leases, mounts, records)));
+        let expected = self.expected.keys().copied().collect();
+        let adopting = adoption::adopt(driver, leases, mounts, records, expected);
+        self.adoption = Some(Box::pin(adopting));
     }
 
     fn handle_adopted(&mut self, adopted: Adopted) {
@@ -343,6 +386,23 @@ impl<D: Driver> Agent<D> {
                 tracing::debug!(error, "a stream ended early");
             }
         });
+    }
+
+    fn serve_migration(&self, stream: Stream) {
+        let (driver, visits) = (Arc::clone(&self.tools.driver), self.visits.0.clone());
+        tokio::spawn(async move {
+            if let Err(error) = arrival::serve(stream, driver, visits).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "a stream of another host ended early");
+            }
+        });
+    }
+
+    fn handle_visit(&mut self, visit: Visit) {
+        let Visit { vm, arrival, answer } = visit;
+        self.visits_seen += 1;
+        self.visitors.insert(self.visits_seen, answer);
+        self.lanes.push(vm, Job::Arrive { visitor: Some(self.visits_seen), arrival });
     }
 
     fn handle_caller(&mut self, caller: Caller) {
@@ -448,7 +508,7 @@ impl<D: Driver> Agent<D> {
             && self.tools.leases.holder().is_some()
             && let Some((vm, job)) = self.lanes.poll_start()
         {
-            self.prepare_network(&job);
+            self.prepare_network(vm, &job);
             let (percent, percents) = mpsc::unbounded_channel();
             let (cancel, cancelled) = watch::channel(false);
             self.cancels.insert(vm, cancel);
@@ -461,7 +521,8 @@ impl<D: Driver> Agent<D> {
                 | Job::Start { .. }
                 | Job::StartAgain
                 | Job::Stop(_)
-                | Job::Reset => self.book.get(vm).map(|known| known.record.clone()),
+                | Job::Reset
+                | Job::Arrive { .. } => self.record_of(vm),
             };
             let power = self.book.power(vm);
             let performer = Performer { tools: self.tools.clone(), vm, before, power };
@@ -471,17 +532,49 @@ impl<D: Driver> Agent<D> {
         }
     }
 
-    fn handle_outcome(&mut self, outcome: Outcome) {
-        let Outcome { vm, answer, after, news, started } = outcome;
-        self.lanes.handle_done(vm);
-        self.cancels.remove(&vm);
+    /// What the registry has of a VM, its own or an expected one.
+    fn record_of(&self, vm: VmId) -> Option<RegistryRecord> {
+        let known = self.book.get(vm).map(|known| &known.record);
+        known.or_else(|| self.expected.get(&vm)).cloned()
+    }
+
+    /// Takes in what is known of a VM after a job; what its move took, if it left.
+    fn note(&mut self, vm: VmId, after: After) -> Option<MigrationFigures> {
         match after {
             After::Same => {}
-            After::Known(record, power) => self.book.set(record, power),
+            After::Known(record, power) => {
+                self.expected.remove(&vm);
+                self.book.set(record, power);
+            }
             After::Epoch(epoch) => self.book.set_epoch(vm, epoch),
-            After::Forgotten => self.book.remove(vm),
+            After::Forgotten => {
+                self.expected.remove(&vm);
+                self.book.remove(vm);
+            }
+            After::Left(figures) => {
+                self.book.remove(vm);
+                return figures;
+            }
+            After::Expected(record) => drop(self.expected.insert(vm, record)),
         }
+        None
+    }
+
+    fn handle_outcome(&mut self, outcome: Outcome) {
+        let Outcome { vm, answer, after, news, started, reply } = outcome;
+        self.lanes.handle_done(vm);
+        self.cancels.remove(&vm);
+        let figures = self.note(vm, after);
         self.connect_nics(vm);
+        if let Some((visitor, reply)) = reply
+            && let Some(answer) = self.visitors.remove(&visitor)
+        {
+            // It may have gone meanwhile; then it asks again.
+            let _ = answer.send(reply);
+        }
+        if let (Some((task, ..)), Some(figures)) = (&answer, figures) {
+            self.send(FromHost::Migrated { task: *task, figures });
+        }
         drop(started);
         if let Some((task, kind, result)) = answer {
             self.book.set_answer(vm, task, kind, &result);
@@ -539,7 +632,7 @@ impl<D: Driver> Agent<D> {
     }
 
     /// Plugs the NICs of a VM that is about to run, so that its first frame is not lost.
-    fn prepare_network(&self, job: &Job) {
+    fn prepare_network(&self, vm: VmId, job: &Job) {
         match job {
             Job::Request { request: Request::PowerOn(spec), .. }
             | Job::Request { request: Request::Create { spec, power_on: true, .. }, .. }
@@ -547,6 +640,12 @@ impl<D: Driver> Agent<D> {
                 self.plug(&Registration { spec: spec.clone(), power: PowerState::On });
             }
             Job::Know(registration) => self.plug(registration),
+            Job::Arrive { arrival: Arrival::Run(_), .. } => {
+                if let Some(expected) = self.expected.get(&vm) {
+                    let spec = expected.registration.spec.clone();
+                    self.plug(&Registration { spec, power: PowerState::On });
+                }
+            }
             Job::Start { spec, .. } => {
                 self.plug(&Registration { spec: (**spec).clone(), power: PowerState::On });
             }
@@ -556,7 +655,8 @@ impl<D: Driver> Agent<D> {
             | Job::StayOff
             | Job::StartAgain
             | Job::Stop(_)
-            | Job::Reset => {}
+            | Job::Reset
+            | Job::Arrive { .. } => {}
         }
     }
 

@@ -14,6 +14,7 @@ pub mod lease;
 pub mod mounts;
 pub mod net;
 pub mod own_usage;
+pub mod peers;
 pub mod registry;
 pub mod run;
 pub mod storage_path;

@@ -122,6 +122,7 @@ mod tests {
         RegistryRecord {
             registration: Registration { spec, power: PowerState::On },
             unfinished: Some(Box::new(unfinished)),
+            expected_by: None,
             epoch: number,
         }
     }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use futures::stream::{self, FuturesUnordered, TryStreamExt};
 use racknest_cluster::record::host::DriverKind;
+use racknest_cluster::wire::migration::MIGRATION_PORT;
 use racknest_cluster::wire::{CONTROL_PORT, STREAM_PORT};
 use racknest_underlay::{ConnectError, Listener, MachineName, NicName, Underlay};
 use rustix::fs::FlockOperation;
@@ -141,6 +142,7 @@ async fn start_host(
                 leases: Leases::shared(datastores, storage.clone()),
                 storage,
                 network: None,
+                peers: Arc::new(underlay.clone()),
                 usage,
             };
             open(parts, underlay, None, stop).await
@@ -161,6 +163,7 @@ async fn start_host(
                 mounts,
                 storage,
                 network: Some(start_network(&config, &layout, &underlay).await?),
+                peers: Arc::new(underlay.clone()),
                 name: config.name,
                 claim: config.claim,
                 usage,
@@ -227,8 +230,9 @@ async fn open<D: Driver>(
 ) -> Result<Host> {
     let control = callers(underlay.listen(CONTROL_PORT).await?);
     let streams = callers(underlay.listen(STREAM_PORT).await?);
+    let migration = callers(underlay.listen(MIGRATION_PORT).await?);
     Ok(tokio::spawn(async move {
-        Agent::new(parts).run(Doors { control, streams }, stop).await;
+        Agent::new(parts).run(Doors { control, streams, migration }, stop).await;
         // The machine stays plugged in, and its directories taken, as long as its agent lives.
         drop((underlay, lock));
     }))

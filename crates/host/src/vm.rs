@@ -6,6 +6,7 @@
 //! **Invariant:** every request can be repeated. A host that is asked again, after a crash of the
 //! manager or of itself, answers as if it had been asked once.
 
+pub mod migrate;
 pub mod qemu;
 pub mod simulated;
 
@@ -19,6 +20,8 @@ use racknest_types::id::VmId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
+use self::migrate::Migrate;
+
 /// Both ways of a VM's console or serial port.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -31,6 +34,14 @@ pub struct Course {
     pub percent: mpsc::UnboundedSender<u8>,
     /// True once the request was cancelled.
     pub cancelled: watch::Receiver<bool>,
+}
+
+impl Course {
+    /// For what is asked on one's own account: nobody listens, nobody cancels.
+    #[must_use]
+    pub fn unheard() -> Self {
+        Self { percent: mpsc::unbounded_channel().0, cancelled: watch::channel(false).1 }
+    }
 }
 
 /// Something a VM did by itself.
@@ -48,7 +59,7 @@ pub enum VmEvent {
 }
 
 /// Runs the VMs of one host.
-pub trait Driver: Send + Sync + 'static {
+pub trait Driver: Migrate {
     /// Which driver this is.
     fn kind(&self) -> DriverKind;
 

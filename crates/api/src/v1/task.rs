@@ -55,6 +55,22 @@ pub struct Task {
     /// How far it is, where many VMs are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploy: Option<DeployProgress>,
+    /// What it took, where a VM moved while it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<MigrationFigures>,
+}
+
+/// What moving a VM took while it ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MigrationFigures {
+    /// How long the guest stood still, in milliseconds.
+    pub downtime_ms: u32,
+    /// How long it took in all, in milliseconds.
+    pub total_ms: u32,
+    /// Bytes of memory that were sent.
+    pub bytes: u64,
+    /// How often what had changed was sent again.
+    pub rounds: u32,
 }
 
 /// Where a task stands.

@@ -391,6 +391,16 @@ pub struct VmMoveSpec {
     /// The pool: id or name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// The longest that a running guest may stand still, in milliseconds; 300 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub downtime_ms: Option<u32>,
+    /// The most of a running guest's memory that is sent in a second, in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_mib: Option<u32>,
+    /// Whether a guest is slowed down that changes its memory faster than it is sent; it is if
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_converge: Option<bool>,
 }
 
 /// A VM after a move.

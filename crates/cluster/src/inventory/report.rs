@@ -81,6 +81,7 @@ impl Inventory {
         if self.is_connected(id) {
             self.set_connection(now, id, HostConnection::NotResponding);
             self.record_event(now, "", id, EventKind::HostConnectionLost, why);
+            self.finish_arrivals(now, id);
         }
     }
 
@@ -96,6 +97,7 @@ impl Inventory {
                     self.note_progress(task, percent);
                 }
             }
+            FromHost::Migrated { task, figures } => self.note_figures(task, figures),
             FromHost::VmChanged { report, died, reason } => {
                 self.handle_vm_changed(now, host, &report, died, &reason);
             }
@@ -112,6 +114,9 @@ impl Inventory {
         died: bool,
         reason: &str,
     ) {
+        if self.is_expected(report.vm, host) {
+            return self.handle_arrival(now, report);
+        }
         if self.vms.get(&report.vm).is_some_and(|vm| vm.host != host)
             && self.handle_claim(now, host, report)
         {
@@ -151,6 +156,12 @@ impl Inventory {
     fn compare(&mut self, now: Timestamp, host: HostId, reports: Vec<VmReport>) {
         let mut reported = BTreeMap::new();
         for report in reports {
+            if self.is_expected(report.vm, host) {
+                self.handle_arrival(now, &report);
+                if self.is_expected(report.vm, host) {
+                    continue;
+                }
+            }
             let is_known = self.vms.get(&report.vm).is_some_and(|vm| vm.host == host);
             if is_known || self.handle_claim(now, host, &report) {
                 self.note_epoch(&report);
@@ -184,6 +195,7 @@ impl Inventory {
         for id in pending.collect::<Vec<_>>() {
             self.send_pending(id);
         }
+        self.repeat_cancels(host);
         self.check_maintenance(now, host);
         self.resume_deploys(now);
     }
@@ -202,6 +214,7 @@ impl Inventory {
                 | Step::Register
                 | Step::MoveIn { .. }
                 | Step::MoveOut { .. }
+                | Step::Migrate { .. }
                 | Step::Unregister
                 | Step::Delete
                 | Step::PowerOn

@@ -43,6 +43,7 @@ impl Inventory {
             },
             Step::Delete => Request::Delete { home: vm.home.clone() },
             Step::Unregister | Step::MoveOut { .. } => Request::Unregister,
+            Step::Migrate { to, limits, .. } => self.migrate_request(vm, *to, *limits),
             Step::Register | Step::MoveIn { .. } => Request::Register(self.spec(vm)),
             Step::PowerOn => Request::PowerOn(self.spec(vm)),
             Step::PowerOff => Request::PowerOff,
@@ -167,6 +168,14 @@ impl Inventory {
                 });
                 (EventKind::Reconfigured, String::new())
             }
+            Step::Migrate { to, pool, .. } => {
+                let from = self.on_host(id);
+                self.update_vm(id, |vm| {
+                    vm.host = *to;
+                    vm.pool = pool.or(vm.pool);
+                });
+                (EventKind::Moved, format!("from {}", from.trim_start_matches("on ")))
+            }
             Step::MoveOut { to } => {
                 let from = self.vms.get(&id)?.host;
                 self.update_vm(id, |vm| vm.host = *to);
@@ -195,6 +204,7 @@ impl Inventory {
                 self.update_vm(id, |vm| vm.host = *from);
                 self.register_again(id);
             }
+            Step::Migrate { to, .. } => self.call_off(id, *to),
             Step::Delete
             | Step::Unregister
             | Step::PowerOn

@@ -15,6 +15,7 @@ use racknest_types::id::{TaskId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
+use super::vm_migrate::target_of;
 use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
 use crate::record::task::{TaskRecord, TaskState, TaskWork};
@@ -47,6 +48,7 @@ impl Inventory {
             created: now,
             completed: None,
             work,
+            result: None,
         };
         self.tasks.insert(id, task);
         self.index.running_tasks.insert(id);
@@ -140,9 +142,12 @@ impl Inventory {
             return;
         };
         let host = record.host;
+        // Where a VM that moves as it runs will be, only its hosts know: it waits for them, and is
+        // cancelled once they are back.
+        let waits = target_of(record).is_some();
         if self.is_connected(host) {
             self.send(host, ToHost::Cancel { task, vm });
-        } else {
+        } else if !waits {
             let away = Fault::new(
                 FaultCode::RequestCanceled,
                 format!("cancelled while {} did not answer", self.describe(host.into())),

@@ -6,6 +6,7 @@
 mod clones;
 mod drs;
 mod ha;
+mod migration;
 mod naming;
 mod permissions;
 mod power;
@@ -354,6 +355,7 @@ fn describe_request(request: &Request) -> String {
         Request::Delete { home } => std::format!("delete {}", name(home)),
         Request::PowerOn(_) => "power on".into(),
         Request::Register(_) => "register".into(),
+        Request::Migrate { to, .. } => std::format!("migrate to {to}"),
         Request::Reconfigure { .. } => "reconfigure".into(),
         Request::Unregister
         | Request::PowerOff

@@ -18,6 +18,7 @@ use super::vm_action::VmAction;
 use crate::record::datastore::DatastorePath;
 use crate::record::event::EventKind;
 use crate::record::folder::FolderKind;
+use crate::record::migration::MigrationLimits;
 use crate::record::task::TaskWork;
 use crate::record::vm::{
     Boot, Disk, DiskSource, Nic, Pending, PowerState, Step, VmConfig, VmRecord, Workload,
@@ -84,6 +85,8 @@ pub struct MoveVm {
     pub pool: Option<PoolId>,
     /// The folder it is in.
     pub folder: Option<FolderId>,
+    /// What moving it may cost, if it runs.
+    pub limits: MigrationLimits,
 }
 
 /// Everything about a VM that is about to be made but its disks' layers.
@@ -377,10 +380,11 @@ impl Inventory {
         Ok(())
     }
 
-    /// Moves a VM to another folder or pool at once, and to another host by a task.
+    /// Moves a VM to another folder or pool at once, and to another host by a task: as it runs, if it
+    /// runs.
     ///
     /// # Errors
-    /// A place is not there or cannot take it, or it runs and should change its host.
+    /// A place is not there or cannot take it.
     pub fn vm_move(
         &mut self,
         now: Timestamp,
@@ -392,13 +396,8 @@ impl Inventory {
         let to = place.host.filter(|host| *host != vm.host);
         if let Some(to) = to {
             self.check_vm_action(id, VmAction::Move)?;
-            let need = Need {
-                cluster: self.host(to)?.cluster,
-                datastore: &vm.home.datastore,
-                vcpus: vm.config.vcpus,
-                memory: vm.config.memory,
-            };
-            self.check_placement(to, &need)?;
+            self.check_move(&vm, to)?;
+            Self::check_limits(place.limits)?;
         }
         let pool = self.pool_after_move(&vm, to, place.pool)?;
         let folder = place.folder.filter(|folder| *folder != vm.folder);
@@ -411,14 +410,19 @@ impl Inventory {
             let path = self.path(folder.into());
             self.record_event(now, user, id, EventKind::Moved, format!("to folder {path}"));
         }
-        if pool != vm.pool {
+        let is_live = to.is_some() && vm.power == PowerState::On;
+        if pool != vm.pool && !is_live {
             self.update_vm(id, |vm| vm.pool = pool);
         }
         let Some(to) = to else {
             return Ok(None);
         };
         let task = self.begin_task(now, user, "vm_move", id, TaskWork::Step);
-        self.begin_step(id, task, Step::MoveOut { to });
+        let step = match vm.power {
+            PowerState::On => Step::Migrate { to, pool, limits: place.limits, arrived: None },
+            PowerState::Off | PowerState::Suspended => Step::MoveOut { to },
+        };
+        self.begin_step(id, task, step);
         Ok(Some(task))
     }
 

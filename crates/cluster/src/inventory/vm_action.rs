@@ -137,16 +137,7 @@ impl Inventory {
                 }
                 self.check_no_clones(vm, "become a VM that writes to them")
             }
-            Do::Move => {
-                if vm.power == PowerState::On {
-                    return Err(Fault::unsupported(format!(
-                        "VM '{}' is powered on and this version cannot move a running VM to \
-                         another host; power it off or suspend it first",
-                        vm.name
-                    )));
-                }
-                Ok(())
-            }
+            Do::Move => Ok(()),
             Do::Unregister => {
                 check_power(vm, &[PowerState::Off])?;
                 self.check_no_clones(vm, "leave the inventory")

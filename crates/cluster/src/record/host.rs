@@ -62,6 +62,17 @@ pub enum DriverKind {
     Simulated,
 }
 
+impl DriverKind {
+    /// As a sentence says it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Qemu => "real guests",
+            Self::Simulated => "simulated guests",
+        }
+    }
+}
+
 /// Whether the manager reaches a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostConnection {

@@ -10,6 +10,7 @@ use racknest_types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::entity::EntityRef;
+use super::migration::MigrationFigures;
 
 /// A piece of work that takes time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,16 @@ pub struct TaskRecord {
     pub completed: Option<Timestamp>,
     /// What is needed to carry on after a crash.
     pub work: TaskWork,
+    /// What it took, where that is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<TaskResult>,
+}
+
+/// What a task took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskResult {
+    /// A VM moved while it ran.
+    Migration(MigrationFigures),
 }
 
 /// Where a task stands.

@@ -9,6 +9,7 @@ use racknest_types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::datastore::DatastorePath;
+use super::migration::MigrationLimits;
 
 /// A VM, or a template that VMs are made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +180,18 @@ pub enum Step {
     Reconfigure {
         /// What it is made of afterwards.
         config: VmConfig,
+    },
+    /// Move it, as it runs, to another host.
+    Migrate {
+        /// The host it goes to.
+        to: HostId,
+        /// The pool it draws from there.
+        pool: Option<PoolId>,
+        /// What that may cost.
+        limits: MigrationLimits,
+        /// How that host has reported it, if it has.
+        #[serde(default)]
+        arrived: Option<PowerState>,
     },
     /// Move it, powered off, to another host: unregister here first.
     MoveOut {

@@ -41,12 +41,13 @@ pub(super) struct Adopted {
     pub(super) jobs: Vec<(VmId, Job)>,
 }
 
-/// Takes over the VMs of the registry.
+/// Takes over the VMs of the registry. Those that are `expected` from other hosts are not in it.
 pub(super) async fn adopt<D: Driver>(
     driver: Arc<D>,
     leases: Leases,
     mounts: Mounts,
     records: Vec<RegistryRecord>,
+    expected: Vec<VmId>,
 ) -> Adopted {
     let registrations = records.iter().map(adoptable).collect();
     let reports = driver.adopt(registrations).await;
@@ -75,7 +76,7 @@ pub(super) async fn adopt<D: Driver>(
             adopted.jobs.push((vm, job));
         }
     }
-    adopted.jobs.extend(strays(leases, mounts, &records).await);
+    adopted.jobs.extend(strays(leases, mounts, &records, expected).await);
     adopted
 }
 
@@ -126,9 +127,16 @@ fn job(
 }
 
 /// The VMs that this host has the lease of and does not know.
-async fn strays(leases: Leases, mounts: Mounts, records: &[RegistryRecord]) -> Vec<(VmId, Job)> {
+async fn strays(
+    leases: Leases,
+    mounts: Mounts,
+    records: &[RegistryRecord],
+    expected: Vec<VmId>,
+) -> Vec<(VmId, Job)> {
     let Some(holder) = leases.holder() else { return Vec::new() };
-    let known: Vec<VmId> = records.iter().map(|record| record.registration.spec.id).collect();
+    let own = records.iter().map(|record| record.registration.spec.id);
+    // What becomes of a VM that was on its way here is its own job.
+    let known: Vec<VmId> = own.chain(expected).collect();
     let look = move || {
         let mut jobs = Vec::new();
         for datastore in mounts.names() {
@@ -161,7 +169,7 @@ mod tests {
         lease: Option<(u64, u64, LeaseState)>,
     ) -> Option<Job> {
         let registration = Registration { spec: spec(7), power: wanted };
-        let record = RegistryRecord { registration, unfinished: None, epoch: 5 };
+        let record = RegistryRecord { registration, unfinished: None, expected_by: None, epoch: 5 };
         let lease = lease.map(|(holder, epoch, state)| {
             let holder = HostId::from_raw(holder);
             RunLease { epoch, holder, cluster: None, state, spec: spec(7) }

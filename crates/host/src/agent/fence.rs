@@ -28,6 +28,7 @@ use racknest_cluster::wire::{Registration, Request, VmSpec};
 use racknest_types::fault::{Fault, FaultCode};
 
 use super::perform::{After, Performer, spec_after};
+use crate::lease::record::SavedLease;
 use crate::lease::{self, Wanted};
 use crate::registry::record::RegistryRecord;
 use crate::vm::{Course, Driver};
@@ -94,6 +95,7 @@ impl<D: Driver> Performer<D> {
             | Request::Delete { .. }
             | Request::Register(_)
             | Request::Unregister
+            | Request::Migrate { .. }
             | Request::Shutdown
             | Request::Reset
             | Request::Suspend => Intent::Nothing,
@@ -217,6 +219,52 @@ impl<D: Driver> Performer<D> {
         Ok(Leased { epoch, unfinished, spec: old })
     }
 
+    /// Takes the lease of a VM that has come here alive; its epoch. `after` is the epoch under which
+    /// it ran there; 0 for none.
+    pub(super) async fn lease_handed_over(
+        &self,
+        spec: &VmSpec,
+        after: u64,
+    ) -> Result<u64, StartFailure> {
+        let leases = &self.tools.leases;
+        let newest = leases.newest(spec).await?;
+        let found = newest.map_or_else(|| leases.base(), |saved| saved.lease.epoch);
+        if after > 0 && found > after {
+            return Err(StartFailure::LeaseTaken);
+        }
+        self.next(spec, LeaseState::Running, None, found).await
+    }
+
+    /// Gives a lease away that was taken for nothing: it is any host's again.
+    pub(super) async fn abandon(&self, spec: &VmSpec, epoch: u64) {
+        if let Err(failure) = self.next(spec, LeaseState::Abandoned, None, epoch).await {
+            tracing::error!(vm = %self.vm, ?failure, "the lease of a VM that did not start stays");
+        }
+    }
+
+    /// The epoch under which a VM may run on here that another host has not taken; `None` if its
+    /// lease is another host's.
+    pub(super) async fn lease_taken_back(
+        &self,
+        spec: &VmSpec,
+    ) -> Result<Option<u64>, StartFailure> {
+        let leases = &self.tools.leases;
+        let Some(SavedLease { lease, .. }) = leases.newest(spec).await? else {
+            return Ok(Some(self.epoch()));
+        };
+        if Some(lease.holder) == leases.holder() {
+            return Ok(Some(lease.epoch));
+        }
+        if lease.state != LeaseState::Abandoned {
+            return Ok(None);
+        }
+        match self.next(spec, LeaseState::Running, None, lease.epoch).await {
+            Ok(epoch) => Ok(Some(epoch)),
+            Err(StartFailure::LeaseTaken) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Takes the next lease of a VM whose last one this host holds.
     async fn next(
         &self,
@@ -292,7 +340,8 @@ impl<D: Driver> Performer<D> {
         let Leased { mut epoch, unfinished, spec: old } = leased;
         let spec = old.filter(|_| after.is_some()).unwrap_or(spec);
         let registration = Registration { spec, power: PowerState::On };
-        let mut record = RegistryRecord { registration, unfinished: None, epoch };
+        let mut record =
+            RegistryRecord { registration, unfinished: None, expected_by: None, epoch };
         let started = self.start_saved(&mut record, unfinished, course).await;
         match started {
             Ok(()) => (Ok(record.epoch), After::Known(record, PowerState::On)),
@@ -376,7 +425,8 @@ impl<D: Driver> Performer<D> {
         match taken {
             Ok(epoch) => {
                 let registration = Registration { spec: spec.clone(), power: PowerState::On };
-                let record = RegistryRecord { registration, unfinished: None, epoch };
+                let record =
+                    RegistryRecord { registration, unfinished: None, expected_by: None, epoch };
                 let saved = self.save_if_new(Some(&record), self.before.as_ref()).await;
                 (saved.map(|()| self.power), After::Known(record, self.power))
             }

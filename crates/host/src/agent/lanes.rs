@@ -19,6 +19,7 @@ use racknest_cluster::ha::StopKind;
 use racknest_cluster::wire::{Registration, Request, VmSpec};
 use racknest_types::id::{TaskId, VmId};
 
+use super::arrival::Arrival;
 use crate::registry::record::RegistryRecord;
 
 /// Which request it is, without what it says. A task may ask different things of one VM, but not the
@@ -56,6 +57,13 @@ pub(super) enum Job {
     Stop(StopKind),
     /// HA has this host reset a VM.
     Reset,
+    /// Another host brings the VM, or wants to know of it.
+    Arrive {
+        /// Which of the hosts that wait for an answer; `None` if none does.
+        visitor: Option<u64>,
+        /// What it wants.
+        arrival: Arrival,
+    },
 }
 
 impl Job {
@@ -78,7 +86,8 @@ impl Job {
             | Self::Start { .. }
             | Self::StartAgain
             | Self::Stop(_)
-            | Self::Reset => None,
+            | Self::Reset
+            | Self::Arrive { .. } => None,
         }
     }
 }

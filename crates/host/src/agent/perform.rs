@@ -25,13 +25,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use racknest_cluster::ha::StartFailure;
+use racknest_cluster::record::migration::MigrationFigures;
 use racknest_cluster::record::vm::PowerState;
+use racknest_cluster::wire::migration::MigrationReply;
 use racknest_cluster::wire::{Registration, Request, VmSpec};
 use racknest_types::fault::Fault;
 use racknest_types::id::{TaskId, VmId};
 
+use super::departure::Departure;
 use super::lanes::{Job, RequestKind};
 use crate::lease::{self, Leases};
+use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::registry::record::{RegistryRecord, Unfinished};
 use crate::storage_path::StoragePath;
@@ -50,6 +54,8 @@ pub(super) struct Outcome {
     pub(super) news: Option<&'static str>,
     /// What became of a start that HA asked for.
     pub(super) started: Option<Result<u64, StartFailure>>,
+    /// The answer that another host waits for.
+    pub(super) reply: Option<(u64, MigrationReply)>,
 }
 
 /// What the agent knows of a VM after a job.
@@ -63,6 +69,10 @@ pub(super) enum After {
     Epoch(u64),
     /// Nothing.
     Forgotten,
+    /// Nothing: it runs on another host. What that took, if it was seen.
+    Left(Option<MigrationFigures>),
+    /// That another host brings it.
+    Expected(RegistryRecord),
 }
 
 /// What all jobs of a host work with.
@@ -72,6 +82,10 @@ pub(super) struct Tools<D> {
     pub(super) registry: Registry,
     pub(super) storage: StoragePath,
     pub(super) leases: Leases,
+    /// The other hosts.
+    pub(super) peers: Arc<dyn Peers>,
+    /// The name of this one.
+    pub(super) host: Arc<str>,
 }
 
 impl<D> Clone for Tools<D> {
@@ -81,6 +95,8 @@ impl<D> Clone for Tools<D> {
             registry: self.registry.clone(),
             storage: self.storage.clone(),
             leases: self.leases.clone(),
+            peers: Arc::clone(&self.peers),
+            host: Arc::clone(&self.host),
         }
     }
 }
@@ -98,8 +114,20 @@ pub(super) struct Performer<D> {
 
 impl<D: Driver> Performer<D> {
     /// Does a job.
-    pub(super) async fn run(self, job: Job, course: Course) -> Outcome {
+    pub(super) async fn run(mut self, job: Job, course: Course) -> Outcome {
         let (vm, power) = (self.vm, self.power);
+        if let Job::Arrive { visitor, arrival } = job {
+            let (reply, after) = self.arrive(arrival).await;
+            let news = matches!(after, After::Known(..)).then_some("came from another host");
+            let reply = visitor.map(|visitor| (visitor, reply));
+            return Outcome { vm, answer: None, after, news, started: None, reply };
+        }
+        let gives_up = self.before.as_ref().is_some_and(|record| record.expected_by.is_some());
+        if gives_up {
+            // Somebody says what becomes of the VM here: whoever brings it takes it back.
+            self.give_up(MigrationReply::Absent).await;
+            self.before = None;
+        }
         let news = news(&job);
         let request = job.request();
         let mut started = None;
@@ -117,7 +145,9 @@ impl<D: Driver> Performer<D> {
             Job::StartAgain => self.start_again(course).await,
             Job::Stop(how) => self.stop(how, course).await,
             Job::Reset => self.reset(course).await,
+            Job::Arrive { .. } => (Ok(power), After::Same),
         };
+        let after = if gives_up && matches!(after, After::Same) { After::Forgotten } else { after };
         let answer = match (request, result) {
             (Some((task, kind)), result) => Some((task, kind, result)),
             (None, Ok(_)) => None,
@@ -126,7 +156,7 @@ impl<D: Driver> Performer<D> {
                 None
             }
         };
-        Outcome { vm, answer, after, news, started }
+        Outcome { vm, answer, after, news, started, reply: None }
     }
 
     async fn request(
@@ -146,6 +176,10 @@ impl<D: Driver> Performer<D> {
                 let kept = spec.clone();
                 let request = Request::Create { spec, sources, power_on: false };
                 self.create(kept, request, power_on, course).await
+            }
+            Request::Migrate { ref spec, ref to, limits } => {
+                let (spec, to) = (spec.clone(), to.clone());
+                self.depart(&Departure { task, spec, to, limits }, request, course).await
             }
             Request::Delete { .. } | Request::Unregister => self.leave(request, course).await,
             Request::Register(_)
@@ -193,7 +227,8 @@ impl<D: Driver> Performer<D> {
                 };
                 let wanted = stays.unwrap_or(power);
                 let registration = Registration { spec, power: wanted };
-                let record = RegistryRecord { registration, unfinished: None, epoch };
+                let record =
+                    RegistryRecord { registration, unfinished: None, expected_by: None, epoch };
                 match self.settle(&record, during.as_ref()).await {
                     Ok(()) => (Ok(power), After::Known(record, power)),
                     Err(fault) => (Err(fault), After::Same),
@@ -256,7 +291,7 @@ impl<D: Driver> Performer<D> {
                 leased.map(|lease| epoch = lease.epoch).map_err(|f| lease::fault(&spec.name, &f));
         }
         let registration = Registration { spec, power: wanted };
-        let record = RegistryRecord { registration, unfinished: None, epoch };
+        let record = RegistryRecord { registration, unfinished: None, expected_by: None, epoch };
         if done.is_ok() {
             done = self.save_if_new(Some(&record), self.before.as_ref()).await;
         }
@@ -315,15 +350,20 @@ impl<D: Driver> Performer<D> {
         // should be, so that is what is saved with its end: were it saved as off, a second crash
         // before the start below would leave it off.
         let stays = (!matches!(request, Request::Revert { .. })).then_some(wanted);
-        let (result, after) = self.change(task, request, stays, course.clone()).await;
+        let (result, after) = if let Request::Migrate { spec, to, limits } = request {
+            let departure = Departure { task, spec: spec.clone(), to, limits };
+            self.depart_again(&departure, &Registration { spec, power: wanted }).await
+        } else {
+            self.change(task, request, stays, course.clone()).await
+        };
         let (before, power) = match &after {
             After::Known(record, power) => (record.clone(), *power),
             After::Same | After::Epoch(_) => {
                 let epoch = if let After::Epoch(epoch) = after { epoch } else { record.epoch };
                 let registration = Registration { spec, power: wanted };
-                (RegistryRecord { registration, unfinished: None, epoch }, power)
+                (RegistryRecord { registration, unfinished: None, expected_by: None, epoch }, power)
             }
-            After::Forgotten => return (result, after),
+            After::Forgotten | After::Left(_) | After::Expected(_) => return (result, after),
         };
         if before.registration.power != PowerState::On || power != PowerState::Off {
             return (result, after);
@@ -359,7 +399,7 @@ impl<D: Driver> Performer<D> {
         // A VM that is to start is saved as running with its lease.
         let saved = if wanted == PowerState::On { PowerState::Off } else { wanted };
         let registration = Registration { spec: spec.clone(), power: saved };
-        let record = RegistryRecord { registration, unfinished: None, epoch };
+        let record = RegistryRecord { registration, unfinished: None, expected_by: None, epoch };
         if let Err(fault) = self.tools.registry.save(&record).await {
             return (Err(fault), After::Same);
         }
@@ -380,7 +420,9 @@ impl<D: Driver> Performer<D> {
                 let record = RegistryRecord { epoch, ..record };
                 (result, After::Known(record, power))
             }
-            (result, After::Same | After::Forgotten) => (result, After::Known(record, power)),
+            (result, After::Same | After::Forgotten | After::Left(_) | After::Expected(_)) => {
+                (result, After::Known(record, power))
+            }
         }
     }
 
@@ -426,12 +468,13 @@ impl<D: Driver> Performer<D> {
         match request {
             Request::PowerOn(spec) => {
                 let registration = Registration { spec: spec.clone(), power: PowerState::On };
-                Some(RegistryRecord { registration, unfinished: None, epoch })
+                Some(RegistryRecord { registration, unfinished: None, expected_by: None, epoch })
             }
             Request::PowerOff | Request::Shutdown => with_power(PowerState::Off),
             Request::Snapshot { .. }
             | Request::Revert { .. }
             | Request::DeleteSnapshot { .. }
+            | Request::Migrate { .. }
             | Request::Reconfigure { .. } => before.map(|mut record| {
                 let unfinished = Unfinished { task, request: request.clone() };
                 record.unfinished = Some(Box::new(unfinished));
@@ -492,6 +535,8 @@ const fn news(job: &Job) -> Option<&'static str> {
         Job::Start { .. } => Some("restarted by HA"),
         Job::StartAgain => Some("started again: it should run"),
         Job::Stop(_) => Some("stopped by HA"),
+        Job::Request { request: Request::Migrate { .. }, .. } => Some("did not move"),
+        Job::Arrive { .. } => None,
         Job::Request { .. } | Job::Resume(_) | Job::Forget | Job::StayOff | Job::Reset => None,
     }
 }
@@ -510,6 +555,7 @@ const fn touches_storage(request: &Request) -> bool {
         | Request::Snapshot { .. }
         | Request::Revert { .. }
         | Request::DeleteSnapshot { .. }
+        | Request::Migrate { .. }
         | Request::Reconfigure { .. } => true,
     }
 }
@@ -520,6 +566,7 @@ pub(super) fn spec_after(request: &Request) -> Option<&VmSpec> {
         Request::Create { spec, .. }
         | Request::Register(spec)
         | Request::PowerOn(spec)
+        | Request::Migrate { spec, .. }
         | Request::Snapshot { spec, .. }
         | Request::Revert { spec, .. }
         | Request::DeleteSnapshot { spec, .. }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod fence;
+mod migration;
 mod stage;
 mod stream;
 

@@ -12,13 +12,18 @@ use serde::{Deserialize, Serialize};
 pub struct RegistryRecord {
     /// The VM, and whether it should run.
     pub registration: Registration,
-    /// A request that changes its disks and was begun. An agent that starts and finds one does the
-    /// request again before it starts the VM: nobody else knows which layer is the right one.
+    /// A request that changes its disks or its host and was begun. An agent that starts and finds
+    /// one does the request again before it starts the VM: nobody else knows which layer is the
+    /// right one, or which host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<Box<Unfinished>>,
     /// The epoch of its run lease, as this host last took it; 0 for none.
     #[serde(default)]
     pub epoch: u64,
+    /// The task that is bringing the VM here from another host, whose it still is, and whose lease
+    /// has the epoch. An agent that starts and finds one gives the VM up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_by: Option<TaskId>,
 }
 
 /// A request that was begun.
@@ -32,6 +37,6 @@ pub struct Unfinished {
 
 impl From<Registration> for RegistryRecord {
     fn from(registration: Registration) -> Self {
-        Self { registration, unfinished: None, epoch: 0 }
+        Self { registration, unfinished: None, epoch: 0, expected_by: None }
     }
 }

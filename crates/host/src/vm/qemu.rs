@@ -10,6 +10,7 @@
 //! | `command_line` | from a VM's spec to QEMU's arguments; pure |
 //! | `process`, `qmp`, `machine` | one QEMU: its process, its protocol, the watch over both |
 //! | `power`, `memory`, `snapshot`, `reconfigure` | the requests |
+//! | `migrate` | moving to another host while the guest runs |
 //! | `disk` | images, by `qemu-img` |
 //! | `storage` | the disks of running guests while the host has no way to them |
 //! | `sample` | what VMs use |
@@ -23,6 +24,7 @@ mod firmware;
 mod lock;
 mod machine;
 mod memory;
+mod migrate;
 mod power;
 mod probe;
 mod process;
@@ -287,6 +289,8 @@ impl Driver for QemuDriver {
             Request::DeleteSnapshot { spec, merges, memory } => {
                 machines.delete_snapshot(spec, merges, memory.as_ref(), &course).await
             }
+            // The agents carry it out, by the steps of `Migrate`.
+            Request::Migrate { .. } => Err(Fault::unsupported("a driver alone moves no VM")),
             Request::Reconfigure { spec, discard } => {
                 machines.reconfigure(current.as_ref(), spec, discard, &mut course).await
             }
@@ -464,6 +468,7 @@ fn spec_of(request: &Request) -> Option<&VmSpec> {
         Request::Create { spec, .. }
         | Request::Register(spec)
         | Request::PowerOn(spec)
+        | Request::Migrate { spec, .. }
         | Request::Snapshot { spec, .. }
         | Request::Revert { spec, .. }
         | Request::DeleteSnapshot { spec, .. }
@@ -488,6 +493,7 @@ fn changed_by(request: &Request) -> Option<&VmSpec> {
         Request::Create { .. }
         | Request::Register(_)
         | Request::PowerOn(_)
+        | Request::Migrate { .. }
         | Request::Delete { .. }
         | Request::Unregister
         | Request::PowerOff

@@ -8,6 +8,7 @@
 //! and serial port are refused.
 
 mod guest;
+mod migrate;
 mod screen;
 mod workload;
 
@@ -88,6 +89,7 @@ impl Simulated {
             | Request::Shutdown
             | Request::Reset
             | Request::Suspend
+            | Request::Migrate { .. }
             | Request::Snapshot { .. }
             | Request::DeleteSnapshot { .. } => guest.power = after,
         }
@@ -187,6 +189,7 @@ fn brings(request: &Request) -> Option<&VmSpec> {
         | Request::Shutdown
         | Request::Reset
         | Request::Suspend
+        | Request::Migrate { .. }
         | Request::Snapshot { .. }
         | Request::Revert { .. }
         | Request::DeleteSnapshot { .. }

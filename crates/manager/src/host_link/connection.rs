@@ -175,6 +175,7 @@ async fn hear(
             }
             message @ (FromHost::Done { .. }
             | FromHost::Progress { .. }
+            | FromHost::Migrated { .. }
             | FromHost::Ha(_)
             | FromHost::Hello { .. }) => core.host_said(connection, message).await,
             message @ FromHost::VmChanged { .. } => {

@@ -5,12 +5,14 @@ use std::time::Duration;
 use racknest_api::page::Page;
 use racknest_api::reference::Reference;
 use racknest_api::v1::task::{
-    DeployFailure, DeployProgress, Task, TaskCancel, TaskList, TaskShow, TaskState,
-    WAIT_SECONDS_MAX,
+    DeployFailure, DeployProgress, MigrationFigures, Task, TaskCancel, TaskList, TaskShow,
+    TaskState, WAIT_SECONDS_MAX,
 };
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::record::entity::EntityRef;
-use racknest_cluster::record::task::{Deploy, TaskRecord, TaskState as StateRecord, TaskWork};
+use racknest_cluster::record::task::{
+    Deploy, TaskRecord, TaskResult, TaskState as StateRecord, TaskWork,
+};
 use racknest_types::fault::Fault;
 use racknest_types::id::TaskId;
 use tokio::time::timeout;
@@ -50,6 +52,12 @@ pub(super) fn show(task: &TaskRecord) -> Task {
             TaskWork::Deploy(deploy) => Some(progress(deploy)),
             TaskWork::Step | TaskWork::EnterMaintenance { .. } => None,
         },
+        migration: task.result.map(|TaskResult::Migration(figures)| MigrationFigures {
+            downtime_ms: figures.downtime_ms,
+            total_ms: figures.total_ms,
+            bytes: figures.bytes,
+            rounds: figures.rounds,
+        }),
     }
 }
 

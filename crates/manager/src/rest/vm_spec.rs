@@ -14,6 +14,7 @@ use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::deploy::CloneVm;
 use racknest_cluster::inventory::vm::{CreateVm, MoveVm};
 use racknest_cluster::inventory::vm_edit::{ChangeNic, EditVm};
+use racknest_cluster::record::migration::MigrationLimits;
 use racknest_cluster::record::task::NamePattern;
 use racknest_cluster::record::vm::{
     Boot as BootRecord, Pattern as PatternRecord, Workload as WorkloadRecord,
@@ -132,7 +133,7 @@ pub(super) fn edit(view: &View<'_>, vm: VmId, patch: VmPatch) -> Result<EditVm, 
 
 /// Where a VM is to go.
 pub(super) fn place(view: &View<'_>, vm: VmId, spec: &VmMoveSpec) -> Result<MoveVm, Fault> {
-    if *spec == VmMoveSpec::default() {
+    if spec.host.is_none() && spec.folder.is_none() && spec.pool.is_none() {
         return Err(Fault::invalid("say where the VM goes: host, folder or pool"));
     }
     let host = host(view.inventory, spec.host.as_deref())?;
@@ -141,7 +142,18 @@ pub(super) fn place(view: &View<'_>, vm: VmId, spec: &VmMoveSpec) -> Result<Move
         (None, Some(host)) => pool_behind(view, vm, host)?,
         (None, None) => None,
     };
-    Ok(MoveVm { host, pool, folder: given_folder(view, spec.folder.as_deref())? })
+    let folder = given_folder(view, spec.folder.as_deref())?;
+    Ok(MoveVm { host, pool, folder, limits: limits(spec) })
+}
+
+/// What moving a running VM may cost.
+fn limits(spec: &VmMoveSpec) -> MigrationLimits {
+    let usual = MigrationLimits::default();
+    MigrationLimits {
+        downtime_ms: spec.downtime_ms.unwrap_or(usual.downtime_ms),
+        mib_per_second: spec.bandwidth_mib,
+        auto_converge: spec.auto_converge.unwrap_or(usual.auto_converge),
+    }
 }
 
 /// A VM folder that is named, in which the user may do the same.

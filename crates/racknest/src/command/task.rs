@@ -4,6 +4,7 @@ use anyhow::{anyhow, bail};
 use clap::ArgMatches;
 use racknest_api::operation::Nothing;
 use racknest_api::v1::task::{Task, TaskShow, TaskState, TaskWait};
+use racknest_types::bytes::Bytes;
 
 use super::{Setting, path_value};
 use crate::client::Client;
@@ -53,7 +54,7 @@ pub(crate) fn wait_for_all(
     }
     let failed = ended.iter().map(|task| u64::from(failures(task))).sum::<u64>();
     match failed {
-        0 => progress.finish(&done_text(total)),
+        0 => progress.finish(&done_text(total, &ended)),
         // The reason says it all.
         _ if total == 1 => progress.give_up(),
         _ => progress.finish(&format!("{} of {total} done", total - failed)),
@@ -62,8 +63,17 @@ pub(crate) fn wait_for_all(
     Ok(ended)
 }
 
-fn done_text(total: u64) -> String {
-    if total == 1 { "done".to_owned() } else { format!("{total} done") }
+fn done_text(total: u64, ended: &[Task]) -> String {
+    match ended {
+        [Task { migration: Some(figures), .. }] => format!(
+            "done in {} ms: {} sent, the guest stood still for {} ms",
+            figures.total_ms,
+            Bytes::new(figures.bytes),
+            figures.downtime_ms
+        ),
+        _ if total == 1 => "done".to_owned(),
+        _ => format!("{total} done"),
+    }
 }
 
 /// How many things a task is about: a deployment's VMs, else one.

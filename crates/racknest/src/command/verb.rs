@@ -59,7 +59,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "racknest vm edit 'web*' --boot '[datastore1] guest/vmlinuz,[datastore1] guest/initramfs'",
         ],
     ),
-    ("vm_move", &["racknest vm move vm01 --host esx02"]),
+    ("vm_move", &["racknest vm move vm01 --host esx02      (as it runs, if it runs)"]),
     ("vm_console", &["racknest vm console vm01", "racknest vm console vm01 --port 5901"]),
     ("vm_serial", &["racknest vm serial vm01      (leave with Ctrl-])"]),
     ("vm_snapshot_create", &["racknest vm snapshot create vm01 before-upgrade --memory"]),

@@ -79,7 +79,7 @@ impl Inventory {
             Step::PowerOn | Step::Create { .. } | Step::Register if runs => Ok(report.power),
             // It is known where it is now, which is all that was left to do.
             Step::MoveIn { .. } => Ok(report.power),
-            Step::MoveOut { .. } => Err(Fault::state(format!(
+            Step::MoveOut { .. } | Step::Migrate { .. } => Err(Fault::state(format!(
                 "VM '{}' was moved to {} by HA meanwhile",
                 vm.name,
                 self.describe(vm.host.into())
@@ -105,5 +105,5 @@ impl Inventory {
 /// Whether a VM is on its way to this host.
 fn is_bound_for(vm: &VmRecord, host: HostId) -> bool {
     let step = vm.pending.as_ref().map(|pending| &pending.step);
-    matches!(step, Some(Step::MoveOut { to }) if *to == host)
+    matches!(step, Some(Step::MoveOut { to } | Step::Migrate { to, .. }) if *to == host)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use racknest_cluster::record::migration::{MigrationFigures, MigrationLimits};
 use racknest_cluster::wire::{MESSAGE_BYTES_MAX, VmSpec};
 use racknest_types::bytes::Bytes;
 use racknest_types::id::HostId;
@@ -14,8 +15,10 @@ use tokio::task::JoinHandle;
 
 use super::super::*;
 use crate::lease::SharedDatastores;
+use crate::peers::Dialled;
 use crate::storage_path::StoragePath;
 use crate::testing::HostDirectory;
+use crate::vm::migrate::{Migrate, Standing};
 
 pub(super) const CLAIM: Claim = Claim { cores: 4, core_mhz: 2000, memory: Bytes::from_gib(8) };
 
@@ -25,11 +28,13 @@ pub(super) struct Scripted {
     pub(super) log: Mutex<Vec<String>>,
     /// Each request takes one permit.
     pub(super) gate: Semaphore,
+    /// The step of a move that does not get its permit.
+    held: Mutex<&'static str>,
     /// The next request that begins with this word fails.
     pub(super) failing: Mutex<Option<&'static str>>,
     /// What `adopt` was given.
     pub(super) adopted: Mutex<Vec<Registration>>,
-    power: Mutex<BTreeMap<VmId, PowerState>>,
+    pub(super) power: Mutex<BTreeMap<VmId, PowerState>>,
     pub(super) events: mpsc::UnboundedSender<VmEvent>,
     happened: tokio::sync::Mutex<mpsc::UnboundedReceiver<VmEvent>>,
 }
@@ -50,6 +55,7 @@ impl Scripted {
         Arc::new(Self {
             log: Mutex::default(),
             gate: Semaphore::new(permits),
+            held: Mutex::default(),
             failing: Mutex::default(),
             adopted: Mutex::default(),
             power: Mutex::default(),
@@ -77,6 +83,7 @@ impl Scripted {
             | Request::Snapshot { .. }
             | Request::Revert { .. }
             | Request::DeleteSnapshot { .. }
+            | Request::Migrate { .. }
             | Request::Reconfigure { .. } => {}
         }
         *power
@@ -87,6 +94,93 @@ impl Scripted {
 fn word(request: &Request) -> String {
     let text = format!("{request:?}");
     text.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+impl Scripted {
+    /// One step of a move: logged, and done once it has its permit.
+    async fn step(&self, vm: VmId, word: &'static str) -> Result<(), Fault> {
+        self.log.lock().unwrap().push(format!("{vm} {word}"));
+        if *self.held.lock().unwrap() == word {
+            return std::future::pending().await;
+        }
+        self.gate.acquire().await.unwrap().forget();
+        let mut failing = self.failing.lock().unwrap();
+        if *failing == Some(word) {
+            *failing = None;
+            return Err(Fault::system("as the test wants"));
+        }
+        Ok(())
+    }
+
+    /// The next move stands still in this step until its agent is killed.
+    pub(super) fn hold_at(&self, step: &'static str) {
+        *self.held.lock().unwrap() = step;
+    }
+
+    fn stand(&self, vm: VmId, power: PowerState) {
+        self.power.lock().unwrap().insert(vm, power);
+    }
+}
+
+/// A guest that stands still after all of it was sent is `Suspended` here.
+impl Migrate for Scripted {
+    async fn layout(&self, spec: &VmSpec) -> Result<String, Fault> {
+        self.step(spec.id, "Layout").await.map(|()| String::new())
+    }
+
+    async fn send_memory(
+        &self,
+        spec: &VmSpec,
+        _limits: MigrationLimits,
+        _door: Box<dyn Duplex>,
+        _course: Course,
+    ) -> Result<(), Fault> {
+        self.step(spec.id, "SendMemory").await
+    }
+
+    async fn switch_over(&self, spec: &VmSpec) -> Result<MigrationFigures, Fault> {
+        self.step(spec.id, "SwitchOver").await?;
+        self.stand(spec.id, PowerState::Suspended);
+        Ok(MigrationFigures { bytes: 5, ..MigrationFigures::default() })
+    }
+
+    async fn take_back(&self, spec: &VmSpec) -> Result<(), Fault> {
+        self.step(spec.id, "TakeBack").await?;
+        self.stand(spec.id, PowerState::On);
+        Ok(())
+    }
+
+    async fn standing(&self, spec: &VmSpec) -> Result<Standing, Fault> {
+        Ok(match self.power.lock().unwrap().get(&spec.id) {
+            Some(PowerState::On) => Standing::Here,
+            Some(PowerState::Suspended) => Standing::Sent,
+            Some(PowerState::Off) | None => Standing::Gone,
+        })
+    }
+
+    async fn let_go(&self, vm: VmId) -> Result<(), Fault> {
+        self.step(vm, "LetGo").await?;
+        self.power.lock().unwrap().remove(&vm);
+        Ok(())
+    }
+
+    async fn expect(&self, spec: &VmSpec, _layout: &str) -> Result<(), Fault> {
+        self.step(spec.id, "Expect").await
+    }
+
+    async fn memory_door(&self, _vm: VmId) -> Result<Box<dyn Duplex>, Fault> {
+        Ok(Box::new(tokio::io::join(tokio::io::empty(), tokio::io::sink())))
+    }
+
+    async fn arrived(&self, spec: &VmSpec) -> Result<(), Fault> {
+        self.step(spec.id, "Arrived").await
+    }
+
+    async fn take_over(&self, spec: &VmSpec) -> Result<(), Fault> {
+        self.step(spec.id, "TakeOver").await?;
+        self.stand(spec.id, PowerState::On);
+        Ok(())
+    }
 }
 
 impl Driver for Scripted {
@@ -102,8 +196,11 @@ impl Driver for Scripted {
         let mut power = self.power.lock().unwrap();
         let report = |registration: &Registration| {
             let vm = registration.spec.id;
-            power.insert(vm, registration.power);
-            VmReport { vm, power: registration.power, epoch: 0, guest_address: None }
+            let found = power.entry(vm).or_insert(registration.power);
+            if registration.power == PowerState::On {
+                *found = PowerState::On;
+            }
+            VmReport { vm, power: *found, epoch: 0, guest_address: None }
         };
         let reports = known.iter().map(report).collect();
         self.adopted.lock().unwrap().extend(known);
@@ -121,8 +218,7 @@ impl Driver for Scripted {
         let _ = course.percent.send(50);
         tokio::select! {
             permit = self.gate.acquire() => permit.unwrap().forget(),
-            cancelled = course.cancelled.wait_for(|cancelled| *cancelled) => {
-                cancelled.unwrap();
+            Ok(_) = course.cancelled.wait_for(|cancelled| *cancelled) => {
                 return Err(Fault::new(FaultCode::RequestCanceled, "cancelled"));
             }
         }
@@ -174,6 +270,28 @@ impl Driver for Scripted {
     }
 }
 
+/// The migration ports of the hosts of a test.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wires(Arc<Mutex<BTreeMap<String, mpsc::Sender<Stream>>>>);
+
+impl Wires {
+    fn plug(&self, host: &str, door: mpsc::Sender<Stream>) {
+        self.0.lock().unwrap().insert(host.to_owned(), door);
+    }
+}
+
+impl Peers for Wires {
+    fn dial(&self, host: String) -> Dialled<'_> {
+        let door = self.0.lock().unwrap().get(&host).cloned();
+        Box::pin(async move {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            let away = || Fault::new(FaultCode::HostNotConnected, format!("no {host}"));
+            door.ok_or_else(away)?.send(Box::new(far)).await.map_err(|_| away())?;
+            Ok(Box::new(near) as Stream)
+        })
+    }
+}
+
 /// A host with an agent.
 pub(super) struct Stage<D = Scripted> {
     pub(super) driver: Arc<D>,
@@ -196,11 +314,17 @@ impl<D: Driver> Stage<D> {
         Self::with(host, driver, leases)
     }
 
-    /// The agent of a host that has files already, on datastores that it may share with others.
-    pub(super) fn with(host: Arc<HostDirectory>, driver: Arc<D>, leases: Leases) -> Self {
+    /// The agent of a host of this name, which reaches those on the same wires.
+    pub(super) fn wired(
+        name: &str,
+        wires: &Wires,
+        host: Arc<HostDirectory>,
+        driver: Arc<D>,
+        leases: Leases,
+    ) -> Self {
         let (registry, records) = Registry::open(&host.layout).unwrap();
         let parts = Parts {
-            name: "esx01".into(),
+            name: name.into(),
             claim: CLAIM,
             driver: Arc::clone(&driver),
             registry,
@@ -209,12 +333,20 @@ impl<D: Driver> Stage<D> {
             storage: StoragePath::connected(),
             leases: leases.clone(),
             network: None,
+            peers: Arc::new(wires.clone()),
             usage: OwnUsage::shared_by(1),
         };
         let ((control, managers), (streams, callers)) = (mpsc::channel(8), mpsc::channel(8));
-        let doors = Doors { control: managers, streams: callers };
+        let (migration, movers) = mpsc::channel(8);
+        wires.plug(name, migration);
+        let doors = Doors { control: managers, streams: callers, migration: movers };
         let agent = tokio::spawn(Agent::new(parts).run(doors, CancellationToken::new()));
         Self { driver, host, leases, control, streams, agent }
+    }
+
+    /// The agent of a host that has files already, on datastores that it may share with others.
+    pub(super) fn with(host: Arc<HostDirectory>, driver: Arc<D>, leases: Leases) -> Self {
+        Self::wired("esx01", &Wires::default(), host, driver, leases)
     }
 
     /// The agent is killed, as by `kill -9`: nothing of it runs on.
@@ -318,6 +450,27 @@ impl Vcenter {
     ) -> Result<PowerState, Fault> {
         self.request(task, vm, request).await;
         self.done(task).await
+    }
+
+    /// Waits for the end of this task, whatever else is said before.
+    pub(super) async fn end_of(&mut self, expected: u64) -> Result<PowerState, Fault> {
+        loop {
+            if let FromHost::Done { task, result, .. } = self.answer().await
+                && task.raw() == expected
+            {
+                return result;
+            }
+        }
+    }
+
+    /// Asks for something on VM 7, and waits for its end: all that was begun before has ended then.
+    pub(super) async fn behind(
+        &mut self,
+        task: u64,
+        request: Request,
+    ) -> Result<PowerState, Fault> {
+        self.request(task, 7, request).await;
+        self.end_of(task).await
     }
 
     /// Everything that was sent before is in the agent's hands when this returns.

@@ -45,8 +45,19 @@ pub(super) struct Plan<'a> {
     pub(super) paths: &'a Paths,
     /// The kernel and its initial file system, if it boots one.
     pub(super) kernel: Option<(PathBuf, PathBuf)>,
-    /// A memory image to continue from.
-    pub(super) incoming: Option<&'a Path>,
+    /// Where its memory comes from, if it does not start afresh.
+    pub(super) incoming: Incoming<'a>,
+}
+
+/// Where a machine's memory comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Incoming<'a> {
+    /// Nowhere: it starts afresh.
+    Nothing,
+    /// A memory image.
+    Image(&'a Path),
+    /// Another host, once the machine is told.
+    Host,
 }
 
 /// The files of one disk.
@@ -92,7 +103,7 @@ impl Paths {
 pub(super) fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
     let mut line = Line::default();
     machine(&mut line, plan);
-    sockets(&mut line, plan.paths);
+    sockets(&mut line, plan);
     for (index, chain) in plan.disks.iter().enumerate() {
         for node in nodes(chain) {
             line.add("-blockdev", node.to_string());
@@ -153,14 +164,17 @@ fn machine(line: &mut Line, plan: &Plan<'_>) {
     line.add("-device", r#"{"driver":"virtio-balloon-pci","id":"balloon0","addr":"0x3"}"#);
 }
 
-fn sockets(line: &mut Line, paths: &Paths) {
+fn sockets(line: &mut Line, plan: &Plan<'_>) {
+    let paths = plan.paths;
+    // What it printed on the other host came along.
+    let append = if plan.incoming == Incoming::Host { "on" } else { "off" };
     line.add("-chardev", format!("socket,id=qmp0,path={},server=on,wait=off", shown(&paths.qmp)));
     line.add("-mon", "chardev=qmp0,mode=control");
     line.add("-vnc", format!("unix:{}", shown(&paths.vnc)));
     line.add(
         "-chardev",
         format!(
-            "socket,id=serial0,path={},server=on,wait=off,logfile={},logappend=off",
+            "socket,id=serial0,path={},server=on,wait=off,logfile={},logappend={append}",
             shown(&paths.serial),
             shown(&paths.serial_log)
         ),
@@ -191,8 +205,12 @@ fn boot(line: &mut Line, plan: &Plan<'_>) {
         line.add("-initrd", initramfs.as_os_str());
         line.add("-append", kernel_arguments(plan.spec));
     }
-    if let Some(image) = plan.incoming {
-        line.add("-incoming", format!("exec:cat {}", quote(image)));
+    match plan.incoming {
+        Incoming::Nothing => {}
+        Incoming::Image(image) => {
+            line.add("-incoming", format!("exec:cat {}", quote(image)));
+        }
+        Incoming::Host => line.add("-incoming", "defer"),
     }
 }
 

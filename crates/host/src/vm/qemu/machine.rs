@@ -134,6 +134,11 @@ impl Machine {
         self.expected.store(true, Ordering::Release);
     }
 
+    /// Takes that back: its end is an event again.
+    pub(super) fn watch_end(&self) {
+        self.expected.store(false, Ordering::Release);
+    }
+
     /// Ends it at once and waits until it is gone.
     pub(super) async fn kill(&self) -> Result<(), Fault> {
         self.expect_end();

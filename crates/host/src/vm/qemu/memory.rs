@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::command_line::quote;
 use super::machine::{LOOK_EVERY, Machine, load_hardware, save_hardware};
+use super::migrate::hold_no_more;
 use super::process::log_tail;
 use super::qmp::wire::{MigrateSetParameters, QueryMigrate};
 use super::record::Hardware;
@@ -116,6 +117,7 @@ impl Saving {
 
     async fn write(&self, machine: &Machine, course: &Course) -> Result<(), Fault> {
         let fault = |error: super::qmp::QmpError| error.fault(&machine.name);
+        hold_no_more(machine).await.map_err(fault)?;
         let fast = json!({ "max-bandwidth": BYTES_PER_SECOND_MAX });
         machine.qmp.execute(MigrateSetParameters(fast)).await.map_err(fault)?;
         let start = qapi::qmp::migrate {

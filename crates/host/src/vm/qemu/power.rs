@@ -23,11 +23,11 @@ use racknest_types::fault::Fault;
 use racknest_types::id::VmId;
 use serde_json::json;
 
-use super::command_line::{MACHINE, Plan, arguments, nic_id};
+use super::command_line::{Incoming, MACHINE, Plan, arguments, nic_id};
 use super::machine::{Attachment, LOOK_EVERY, Machine, load_hardware, save_hardware};
 use super::process::{self, Process, log_tail};
 use super::qmp::wire::QomSet;
-use super::record::Hardware;
+use super::record::{Hardware, Luggage};
 use super::{Machines, memory};
 use crate::vm::Course;
 use crate::whole_file;
@@ -222,7 +222,9 @@ impl Machines {
             None => Hardware::fresh(spec, MACHINE)?,
         };
         self.prepare(spec, &hardware)?;
-        let started = self.start(spec, &hardware, image.as_ref()).await;
+        let incoming =
+            image.as_ref().map_or(Incoming::Nothing, |image| Incoming::Image(&image.file));
+        let started = self.start(spec, &hardware, incoming).await;
         if let Err(fault) = started {
             // A start that another, killed agent began may have come before ours.
             return match self.process(spec.id)? {
@@ -267,11 +269,29 @@ impl Machines {
         save_hardware(&self.hardware_file(spec.id), hardware)
     }
 
+    /// Builds the machine of a VM that comes from another host; it waits for memory.
+    pub(super) async fn launch_expecting(
+        &self,
+        spec: &VmSpec,
+        luggage: &Luggage,
+    ) -> Result<Arc<Machine>, Fault> {
+        self.prepare(spec, &luggage.hardware)?;
+        let serial = self.layout.serial_log(spec.id);
+        fs_err::write(&serial, &luggage.serial)
+            .map_err(|error| Fault::system(error.to_string()))?;
+        self.start(spec, &luggage.hardware, Incoming::Host).await?;
+        let process = self.process(spec.id)?.ok_or_else(|| not_running(spec))?;
+        let machine = self.attach(spec, process).await?;
+        // Whoever brings it tells what becomes of it.
+        machine.expect_end();
+        Ok(machine)
+    }
+
     async fn start(
         &self,
         spec: &VmSpec,
         hardware: &Hardware,
-        image: Option<&Image>,
+        incoming: Incoming<'_>,
     ) -> Result<(), Fault> {
         let disks = spec.config.disks.iter().map(|disk| self.images.chain(disk));
         let disks = disks.collect::<Result<Vec<_>, _>>()?;
@@ -283,7 +303,7 @@ impl Machines {
             merge_pages: self.footprint.merge_pages,
             paths: &self.paths(spec.id),
             kernel: self.kernel(spec)?,
-            incoming: image.map(|image| image.file.as_path()),
+            incoming,
         };
         let log = self.layout.qemu_log(spec.id);
         process::start(&self.qemu, &arguments(&plan), &log, self.footprint).await
@@ -302,12 +322,7 @@ impl Machines {
             }
         }
         self.connect_cables(spec, machine).await?;
-        let poll = json!({
-            "path": "/machine/peripheral/balloon0",
-            "property": "guest-stats-polling-interval",
-            "value": MEMORY_POLL_SECONDS,
-        });
-        machine.qmp.execute(QomSet(poll)).await.map_err(|error| error.fault(&spec.name))?;
+        machine.qmp.execute(memory_poll()).await.map_err(|error| error.fault(&spec.name))?;
         machine.resume().await
     }
 
@@ -395,6 +410,15 @@ impl Machines {
         }
         Ok(())
     }
+}
+
+/// Has the guest look at its own memory now and then.
+pub(super) fn memory_poll() -> QomSet {
+    QomSet(json!({
+        "path": "/machine/peripheral/balloon0",
+        "property": "guest-stats-polling-interval",
+        "value": MEMORY_POLL_SECONDS,
+    }))
 }
 
 /// Whether a machine whose protocol is silent is ending.

@@ -34,11 +34,23 @@ const KVM_DEVICE: &str = "/dev/kvm";
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.accelerator {
-            Accelerator::Kvm => "KVM",
-            Accelerator::Tcg => "TCG",
-        };
-        write!(f, "{name}: {}", self.reason)
+        write!(f, "{}: {}", self.accelerator, self.reason)
+    }
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "TCG",
+        })
+    }
+}
+
+impl Verdict {
+    /// The QEMU that was probed.
+    pub(super) fn qemu(&self) -> &str {
+        self.of.split_once(", Linux ").map_or(self.of.as_str(), |(qemu, _)| qemu)
     }
 }
 

@@ -95,6 +95,20 @@ pub(super) enum Accelerator {
     Tcg,
 }
 
+/// What goes along with a VM that moves while it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Luggage {
+    /// What runs its code.
+    pub(super) accelerator: Accelerator,
+    /// The QEMU that runs it.
+    pub(super) qemu: String,
+    /// How its machine is laid out.
+    pub(super) hardware: Hardware,
+    /// What its serial port has printed last.
+    #[serde(default)]
+    pub(super) serial: String,
+}
+
 /// What the probe found, and for which machine that holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Verdict {

@@ -4,6 +4,7 @@
 mod disks;
 mod life;
 mod live;
+mod migrate;
 mod snapshots;
 mod storage;
 
@@ -39,9 +40,21 @@ impl Lab {
         lab
     }
 
+    /// Another host on the datastore of this one.
+    fn neighbour(&self) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = fs_err::canonicalize(self.directory.path().join("ds")).unwrap();
+        std::os::unix::fs::symlink(shared, directory.path().join("ds")).unwrap();
+        fs_err::create_dir(directory.path().join("run")).unwrap();
+        let mut lab = Self { directory, storage: StoragePath::connected(), driver: None };
+        lab.driver = Some(lab.start());
+        lab
+    }
+
     fn config(&self) -> QemuConfig {
         let root = self.directory.path();
-        let mount = Mount { name: "ds".into(), directory: root.join("ds").display().to_string() };
+        let store = fs_err::canonicalize(root.join("ds")).unwrap();
+        let mount = Mount { name: "ds".into(), directory: store.display().to_string() };
         let layout = Layout::new(root.join("state"), root.join("run"));
         let defaults = QemuConfig::new(layout, Mounts::in_memory(vec![mount]), 2000);
         QemuConfig { storage: self.storage.clone(), ..defaults }

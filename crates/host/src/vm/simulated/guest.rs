@@ -74,6 +74,7 @@ impl Guest {
             | Request::Delete { .. }
             | Request::Unregister
             | Request::Shutdown
+            | Request::Migrate { .. }
             | Request::Snapshot { .. }
             | Request::DeleteSnapshot { .. }
             | Request::Reconfigure { .. } => Ok(self.power),

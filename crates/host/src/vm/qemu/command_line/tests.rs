@@ -68,7 +68,7 @@ fn lines(plan: &Plan<'_>) -> String {
 fn check(
     spec: &VmSpec,
     change: impl FnOnce(&mut Hardware),
-    incoming: Option<&Path>,
+    incoming: Incoming<'_>,
     expect: &Expect,
 ) {
     let mut hardware = Hardware::fresh(spec, MACHINE).unwrap();
@@ -99,7 +99,7 @@ fn a_linked_clone_that_stops_at_the_firmware() {
     check(
         &spec("web01"),
         |_| {},
-        None,
+        Incoming::Nothing,
         &expect![[r#"
         -no-user-config
         -nodefaults
@@ -150,7 +150,7 @@ fn a_live_guest_that_continues_with_what_was_added() {
     check(
         &spec,
         added,
-        Some(Path::new("/ds/it's/suspended.memory")),
+        Incoming::Image(Path::new("/ds/it's/suspended.memory")),
         &expect![[r#"
             -no-user-config
             -nodefaults

@@ -51,6 +51,14 @@ commands! {
     QueryBlockStats "query-blockstats" -> Any;
     /// How a migration goes.
     QueryMigrate "query-migrate" -> Any;
+    /// How migrations go about it.
+    MigrateSetCapabilities "migrate-set-capabilities" -> Empty;
+    /// Goes on with a migration that waits.
+    MigrateContinue "migrate-continue" -> Empty;
+    /// Waits for a migration.
+    MigrateIncoming "migrate-incoming" -> Empty;
+    /// Has the network cards tell the switches where they are.
+    AnnounceSelf "announce-self" -> Empty;
     /// Limits of migrations.
     MigrateSetParameters "migrate-set-parameters" -> Empty;
     /// The background work on disks.
