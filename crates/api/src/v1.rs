@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod console;
 pub mod datacenter;
 pub mod datastore;
+pub mod drill;
 pub mod drs;
 pub mod event;
 pub mod folder;
@@ -52,6 +53,7 @@ pub fn operations() -> impl Iterator<Item = &'static OperationRow> {
         event::OPERATIONS,
         change::OPERATIONS,
         alarm::OPERATIONS,
+        drill::OPERATIONS,
         stats::OPERATIONS,
     ];
     kinds.into_iter().flatten()

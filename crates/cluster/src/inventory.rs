@@ -21,6 +21,7 @@ pub mod cluster;
 pub mod datacenter;
 pub mod datastore;
 pub mod deploy;
+pub mod drill;
 pub mod drs;
 pub mod event;
 pub mod folder;
@@ -52,7 +53,7 @@ use alloc::vec::Vec;
 
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{
-    AlarmId, ClusterId, DatacenterId, DatastoreId, EventId, FolderId, HostId, NetworkId,
+    AlarmId, ClusterId, DatacenterId, DatastoreId, DrillId, EventId, FolderId, HostId, NetworkId,
     PermissionId, PoolId, RoleId, SnapshotId, TaskId, UserId, VmId,
 };
 use racknest_types::rng::Rng;
@@ -64,6 +65,7 @@ use crate::record::alarm::AlarmRecord;
 use crate::record::cluster::ClusterRecord;
 use crate::record::datacenter::DatacenterRecord;
 use crate::record::datastore::DatastoreRecord;
+use crate::record::drill::DrillRecord;
 use crate::record::entity::EntityRef;
 use crate::record::event::{EventKind, EventRecord};
 use crate::record::folder::{FolderKind, FolderRecord};
@@ -96,6 +98,7 @@ pub struct Inventory {
     tasks: BTreeMap<TaskId, TaskRecord>,
     events: BTreeMap<EventId, EventRecord>,
     alarms: BTreeMap<AlarmId, AlarmRecord>,
+    drills: BTreeMap<DrillId, DrillRecord>,
     users: BTreeMap<UserId, UserRecord>,
     roles: BTreeMap<RoleId, RoleRecord>,
     permissions: BTreeMap<PermissionId, PermissionRecord>,
@@ -221,6 +224,7 @@ impl Inventory {
             tasks: BTreeMap::new(),
             events: BTreeMap::new(),
             alarms: BTreeMap::new(),
+            drills: BTreeMap::new(),
             users: BTreeMap::new(),
             roles: BTreeMap::new(),
             permissions: BTreeMap::new(),
@@ -247,6 +251,7 @@ impl Inventory {
             Record::Task(record) => drop(self.tasks.insert(record.id, record)),
             Record::Event(record) => drop(self.events.insert(record.id, record)),
             Record::Alarm(record) => drop(self.alarms.insert(record.id, record)),
+            Record::Drill(record) => drop(self.drills.insert(record.id, record)),
             Record::User(record) => drop(self.users.insert(record.id, record)),
             Record::Role(record) => drop(self.roles.insert(record.id, record)),
             Record::Permission(record) => drop(self.permissions.insert(record.id, record)),
@@ -270,6 +275,7 @@ impl Inventory {
             EntityRef::Task(id) => self.tasks.get(&id).cloned().map(Record::Task),
             EntityRef::Event(id) => self.events.get(&id).cloned().map(Record::Event),
             EntityRef::Alarm(id) => self.alarms.get(&id).cloned().map(Record::Alarm),
+            EntityRef::Drill(id) => self.drills.get(&id).cloned().map(Record::Drill),
             EntityRef::User(id) => self.users.get(&id).cloned().map(Record::User),
             EntityRef::Role(id) => self.roles.get(&id).cloned().map(Record::Role),
             EntityRef::Permission(id) => self.permissions.get(&id).cloned().map(Record::Permission),

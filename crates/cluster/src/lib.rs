@@ -9,6 +9,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod drill;
 pub mod drs;
 pub mod ha;
 pub mod inventory;

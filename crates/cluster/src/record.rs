@@ -12,6 +12,7 @@ pub mod alarm;
 pub mod cluster;
 pub mod datacenter;
 pub mod datastore;
+pub mod drill;
 pub mod drs;
 pub mod entity;
 pub mod event;
@@ -60,6 +61,8 @@ pub enum Record {
     Event(event::EventRecord),
     /// An alarm definition and where it is raised.
     Alarm(alarm::AlarmRecord),
+    /// A drill.
+    Drill(drill::DrillRecord),
     /// A user account.
     User(access::UserRecord),
     /// A role.

@@ -16,6 +16,7 @@ mod convert;
 mod datacenter;
 mod datastore;
 mod datastore_file;
+mod drill;
 mod drs;
 mod event;
 mod folder;
@@ -81,6 +82,7 @@ fn routes() -> Routes {
         event::mount,
         change::mount,
         alarm::mount,
+        drill::mount,
         stats::mount,
     ];
     kinds.into_iter().fold(Routes::default(), |routes, mount: fn(Routes) -> Routes| mount(routes))

@@ -110,6 +110,8 @@ ids! {
     EventId "event";
     /// An alarm definition.
     AlarmId "alarm";
+    /// A drill: a fault that was set off on purpose.
+    DrillId "drill";
     /// A user account.
     UserId "user";
     /// A role: a named set of privileges.

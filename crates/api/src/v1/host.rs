@@ -41,13 +41,22 @@ operations! {
     /// Gives a host its power back.
     HostRecover = "host_recover": Post "/api/v1/hosts/{host}/recover",
         access Privilege("Host.Config.Power"), answer Json(Host);
+    /// Stops a host's agent where it is; its VMs run on. A drill.
+    HostHang = "host_hang": Post "/api/v1/hosts/{host}/hang",
+        access Privilege("Host.Config.Power"), answer Json(Host);
+    /// Lets a host's agent run on.
+    HostUnhang = "host_unhang": Post "/api/v1/hosts/{host}/unhang",
+        access Privilege("Host.Config.Power"), answer Json(Host);
     /// Lists the cables of hosts.
     LinkList = "link_list": Get "/api/v1/links",
         access Privilege("System.Read"), query LinkFilter, answer Json(Page<Link>);
-    /// Pulls the cable out of a host's NIC. A drill.
+    /// Makes the cable of a host's NIC slow, narrow, lossy or deaf on one side. A drill.
+    LinkSlow = "link_slow": Post "/api/v1/hosts/{host}/links/{nic}/slow",
+        access Privilege("Host.Config.Network"), body Json(LinkSlowing), answer Json(Link);
+    /// Pulls the cable out of a host's NIC, or out of its storage adapter vmhba0. A drill.
     LinkCut = "link_cut": Post "/api/v1/hosts/{host}/links/{nic}/cut",
-        access Privilege("Host.Config.Network"), answer Json(Link);
-    /// Plugs the cable of a host's NIC back in.
+        access Privilege("Host.Config.Network"), body Json(LinkCutting), answer Json(Link);
+    /// Plugs the cable of a host's NIC or storage adapter back in, and makes it whole.
     LinkRestore = "link_restore": Post "/api/v1/hosts/{host}/links/{nic}/restore",
         access Privilege("Host.Config.Network"), answer Json(Link);
 }
@@ -220,10 +229,90 @@ pub struct Link {
     pub nic: String,
     /// Whether the cable is plugged in.
     pub is_up: bool,
+    /// What else is wrong with it, in words.
+    #[serde(default)]
+    pub faults: String,
+    /// What it does to what the host receives.
+    #[serde(default)]
+    pub inward: LinkTrouble,
+    /// What it does to what the host sends.
+    #[serde(default)]
+    pub outward: LinkTrouble,
     /// Bytes the host received by it.
     pub rx_bytes: u64,
     /// Bytes the host sent by it.
     pub tx_bytes: u64,
+}
+
+/// What a cable does to what passes it one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkTrouble {
+    /// Nothing passes this way, though the NIC sees a link.
+    pub is_cut: bool,
+    /// How much later everything arrives.
+    pub delay_us: u32,
+    /// How much that varies.
+    pub jitter_us: u32,
+    /// How many packets are lost.
+    pub loss_ppm: u32,
+    /// How many packets arrive twice.
+    pub duplicate_ppm: u32,
+    /// How many packets are overtaken.
+    pub reorder_ppm: u32,
+    /// The most that passes; 0 is no limit.
+    pub rate_bps: u64,
+}
+
+/// How to make a cable bad. What is not named is whole again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkSlowing {
+    /// Everything arrives this much later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_us: Option<u32>,
+    /// The delay varies by this much, up and down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_us: Option<u32>,
+    /// So many packets are lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_ppm: Option<u32>,
+    /// So many packets arrive twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate_ppm: Option<u32>,
+    /// So many packets are overtaken by those behind them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reorder_ppm: Option<u32>,
+    /// No more passes than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_bps: Option<u64>,
+    /// Nothing passes, though the NIC sees a link; for one way.
+    pub cut: bool,
+    /// Only what the host receives (in) or sends (out); the other way stays as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_way: Option<LinkWay>,
+    /// Chance draws from this: the same number loses the same packets of the same traffic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+/// A direction of a cable, as its host sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkWay {
+    /// What the host receives.
+    In,
+    /// What the host sends.
+    Out,
+}
+
+/// How a cable is cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkCutting {
+    /// Of vmhba0: the storage says that it is gone for good (permanent device loss), so that what
+    /// is asked of it fails at once.
+    pub permanent: bool,
 }
 
 /// Which cables to list.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{
-    AlarmId, ClusterId, DatacenterId, DatastoreId, EventId, FolderId, HostId, NetworkId,
+    AlarmId, ClusterId, DatacenterId, DatastoreId, DrillId, EventId, FolderId, HostId, NetworkId,
     PermissionId, PoolId, RoleId, SnapshotId, TaskId, UserId, VmId,
 };
 
@@ -16,6 +16,7 @@ use crate::record::alarm::AlarmRecord;
 use crate::record::cluster::ClusterRecord;
 use crate::record::datacenter::DatacenterRecord;
 use crate::record::datastore::DatastoreRecord;
+use crate::record::drill::DrillRecord;
 use crate::record::entity::EntityRef;
 use crate::record::event::EventRecord;
 use crate::record::folder::FolderRecord;
@@ -57,6 +58,7 @@ views! {
     "task" task tasks(TaskId) -> TaskRecord;
     "event" event events(EventId) -> EventRecord;
     "alarm" alarm alarms(AlarmId) -> AlarmRecord;
+    "drill" drill drills(DrillId) -> DrillRecord;
     "user" user users(UserId) -> UserRecord;
     "role" role roles(RoleId) -> RoleRecord;
     "permission" permission permissions(PermissionId) -> PermissionRecord;
@@ -170,6 +172,7 @@ impl Inventory {
             | EntityRef::Task(_)
             | EntityRef::Event(_)
             | EntityRef::Alarm(_)
+            | EntityRef::Drill(_)
             | EntityRef::User(_)
             | EntityRef::Role(_)
             | EntityRef::Permission(_) => None,
@@ -195,6 +198,7 @@ impl Inventory {
             EntityRef::Meta
             | EntityRef::Task(_)
             | EntityRef::Event(_)
+            | EntityRef::Drill(_)
             | EntityRef::Permission(_) => None,
         };
         name.map_or_else(|| entity.to_string(), Clone::clone)
@@ -232,6 +236,7 @@ impl Inventory {
             EntityRef::Task(id) => self.tasks.contains_key(&id),
             EntityRef::Event(id) => self.events.contains_key(&id),
             EntityRef::Alarm(id) => self.alarms.contains_key(&id),
+            EntityRef::Drill(id) => self.drills.contains_key(&id),
             EntityRef::User(id) => self.users.contains_key(&id),
             EntityRef::Role(id) => self.roles.contains_key(&id),
             EntityRef::Permission(id) => self.permissions.contains_key(&id),

@@ -305,6 +305,7 @@ impl World {
         entities.extend(it.tasks.keys().map(|id| EntityRef::from(*id)));
         entities.extend(it.events.keys().map(|id| EntityRef::from(*id)));
         entities.extend(it.alarms.keys().map(|id| EntityRef::from(*id)));
+        entities.extend(it.drills.keys().map(|id| EntityRef::from(*id)));
         entities.extend(it.users.keys().map(|id| EntityRef::from(*id)));
         entities.extend(it.roles.keys().map(|id| EntityRef::from(*id)));
         entities.extend(it.permissions.keys().map(|id| EntityRef::from(*id)));

@@ -7,7 +7,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use racknest_types::id::{
-    AlarmId, ClusterId, DatacenterId, DatastoreId, EventId, FolderId, HostId, NetworkId,
+    AlarmId, ClusterId, DatacenterId, DatastoreId, DrillId, EventId, FolderId, HostId, NetworkId,
     PermissionId, PoolId, RoleId, SnapshotId, TaskId, UserId, VmId,
 };
 use serde::de::Error as _;
@@ -95,6 +95,8 @@ entities! {
     Event(EventId);
     /// An alarm.
     Alarm(AlarmId);
+    /// A drill.
+    Drill(DrillId);
     /// A user.
     User(UserId);
     /// A role.

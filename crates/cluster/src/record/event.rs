@@ -78,6 +78,20 @@ pub enum EventKind {
     DrsApplied,
     /// What moves of DRS have really brought.
     DrsMeasured,
+    /// A cable was made slow, narrow, lossy or deaf, or whole again.
+    LinkImpaired,
+    /// A host's way to its datastores was cut.
+    StorageCut,
+    /// A host's way to its datastores was restored.
+    StorageRestored,
+    /// A host's agent was stopped where it is.
+    HostHung,
+    /// A host's agent runs on.
+    HostResumed,
+    /// A drill was set off.
+    DrillStarted,
+    /// What a drill did was undone.
+    DrillUndone,
     /// A task failed.
     TaskFailed,
     /// A user logged in.

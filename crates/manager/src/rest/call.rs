@@ -16,8 +16,8 @@ use racknest_cluster::inventory::access::READ;
 use racknest_cluster::record::entity::EntityRef;
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{
-    AlarmId, ClusterId, DatacenterId, DatastoreId, FolderId, HostId, NetworkId, PermissionId,
-    PoolId, RoleId, TaskId, UserId, VmId,
+    AlarmId, ClusterId, DatacenterId, DatastoreId, DrillId, FolderId, HostId, NetworkId,
+    PermissionId, PoolId, RoleId, TaskId, UserId, VmId,
 };
 use racknest_types::time::Timestamp;
 
@@ -220,6 +220,18 @@ impl<'a> View<'a> {
         self.inventory.task(id)?;
         self.authorize(id)?;
         Ok(id)
+    }
+
+    /// A drill, if it may be used on each of its hosts. Who may not on the whole inventory does not
+    /// hear whether there is one of that id.
+    pub(super) fn find_drill(&self, text: &str) -> Result<DrillId, Fault> {
+        let found = self.inventory.find_drill(text);
+        let hosts = found.as_ref().ok().and_then(|id| self.inventory.drill(*id).ok());
+        match hosts.map(|drill| drill.fault.hosts.as_slice()) {
+            None | Some([]) => self.authorize_root()?,
+            Some(hosts) => hosts.iter().try_for_each(|host| self.authorize(*host))?,
+        }
+        found
     }
 
     /// A permission.

@@ -15,7 +15,8 @@ pub(super) fn mount(routes: Routes) -> Routes {
     routes.on::<EventList, _>(list)
 }
 
-fn show(event: &EventRecord) -> Event {
+/// An event as people see it.
+pub(super) fn show(event: &EventRecord) -> Event {
     Event {
         id: event.id,
         at: time(event.at),
@@ -59,6 +60,13 @@ fn message(event: &EventRecord) -> String {
         EventKind::LinkRestored => format!("a cable of host '{name}' was plugged back in"),
         EventKind::DrsApplied => format!("DRS moves in {kind} '{name}'"),
         EventKind::DrsMeasured => format!("DRS has moved in {kind} '{name}'"),
+        EventKind::LinkImpaired => format!("a cable of host '{name}' changed"),
+        EventKind::StorageCut => format!("host '{name}' was cut off from its datastores"),
+        EventKind::StorageRestored => format!("host '{name}' has its datastores back"),
+        EventKind::HostHung => format!("the agent of host '{name}' was stopped where it is"),
+        EventKind::HostResumed => format!("the agent of host '{name}' runs on"),
+        EventKind::DrillStarted => format!("{name} was set off"),
+        EventKind::DrillUndone => format!("{name} was undone"),
         EventKind::TaskFailed => format!("a task on {kind} '{name}' failed"),
         EventKind::UserLoggedIn => format!("user '{name}' logged in"),
         EventKind::LoginFailed => "a login failed".to_owned(),

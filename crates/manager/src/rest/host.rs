@@ -3,9 +3,10 @@
 use racknest_api::operation::{Nothing, Operation};
 use racknest_api::page::Page;
 use racknest_api::v1::host::{
-    Driver, Host, HostAdd, HostConnect, HostConnection, HostDisconnect, HostFail, HostList,
-    HostMaintenanceEnter, HostMaintenanceExit, HostRecover, HostRemove, HostShow, Link, LinkCut,
-    LinkList, LinkRestore, Maintenance, NewHost,
+    Driver, Host, HostAdd, HostConnect, HostConnection, HostDisconnect, HostFail, HostHang,
+    HostList, HostMaintenanceEnter, HostMaintenanceExit, HostRecover, HostRemove, HostShow,
+    HostUnhang, Link, LinkCut, LinkList, LinkRestore, LinkSlow, LinkSlowing, LinkTrouble, LinkWay,
+    Maintenance, NewHost,
 };
 use racknest_api::v1::task::Task;
 use racknest_cluster::inventory::Inventory;
@@ -20,7 +21,9 @@ use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
 use racknest_types::id::HostId;
 use racknest_types::time::Timestamp;
-use racknest_underlay::{LinkState, MachineName, NicName};
+use racknest_underlay::{
+    Impairment, LinkFaults, LinkState, MachineName, NicName, STORAGE_ADAPTER, StorageState,
+};
 
 use super::call::{Call, View};
 use super::convert::{Cut, count, datacenter, fits, reference, time};
@@ -40,6 +43,9 @@ pub(super) fn mount(routes: Routes) -> Routes {
         .on::<HostMaintenanceExit, _>(|call| change(call, Inventory::host_maintenance_exit))
         .on::<HostFail, _>(fail)
         .on::<HostRecover, _>(recover)
+        .on::<HostHang, _>(|call| hang(call, true))
+        .on::<HostUnhang, _>(|call| hang(call, false))
+        .on::<LinkSlow, _>(slow)
         .on::<LinkList, _>(list_links)
         .on::<LinkCut, _>(cut)
         .on::<LinkRestore, _>(restore)
@@ -187,6 +193,13 @@ async fn recover(call: Call<HostRecover>) -> Result<Host, Fault> {
     noted(&call, id, EventKind::HostRecovered, String::new()).await
 }
 
+async fn hang<O: Operation>(call: Call<O>, is_hung: bool) -> Result<Host, Fault> {
+    let (id, machine) = drilled(&call)?;
+    call.state.cables.hang(&machine, is_hung).await?;
+    let kind = if is_hung { EventKind::HostHung } else { EventKind::HostResumed };
+    noted(&call, id, kind, String::new()).await
+}
+
 /// The host that a drill is for, and its name on the underlay.
 fn drilled<O: Operation>(call: &Call<O>) -> Result<(HostId, MachineName), Fault> {
     let (id, name) = call.look(|view| {
@@ -196,7 +209,7 @@ fn drilled<O: Operation>(call: &Call<O>) -> Result<(HostId, MachineName), Fault>
     Ok((id, machine(&name)?))
 }
 
-fn machine(name: &str) -> Result<MachineName, Fault> {
+pub(super) fn machine(name: &str) -> Result<MachineName, Fault> {
     name.parse().map_err(|error| Fault::invalid(format!("host '{name}': {error}")))
 }
 
@@ -216,7 +229,8 @@ async fn noted<O: Operation>(
 }
 
 async fn list_links(call: Call<LinkList>) -> Result<Page<Link>, Fault> {
-    let links = call.state.cables.links().await?;
+    let (links, adapters) =
+        tokio::try_join!(call.state.cables.links(), call.state.cables.storage())?;
     call.look(|view| {
         let wanted = call.query.host.as_ref().map(|name| view.inventory.find_host(name));
         let wanted = wanted.transpose()?;
@@ -232,32 +246,152 @@ async fn list_links(call: Call<LinkList>) -> Result<Page<Link>, Fault> {
             let host = *hosts.get(link.machine.as_str())?;
             Some(show_link(view.inventory, host, link))
         });
-        Ok(Page::whole(links.collect()))
+        let adapters = adapters.iter().filter_map(|adapter| {
+            let host = *hosts.get(adapter.machine.as_str())?;
+            Some(show_adapter(view.inventory, host, adapter.state))
+        });
+        let mut links: Vec<Link> = links.chain(adapters).collect();
+        links.sort_by(|one, other| (&one.host.name, &one.nic).cmp(&(&other.host.name, &other.nic)));
+        Ok(Page::whole(links))
     })
 }
 
 fn show_link(inventory: &Inventory, host: HostId, link: &LinkState) -> Link {
+    let is_whole = link.faults.is_none();
     Link {
         host: reference(inventory, host),
         nic: link.nic.to_string(),
         is_up: link.is_up,
+        faults: if is_whole { String::new() } else { link.faults.to_string() },
+        inward: trouble(&link.faults.inward),
+        outward: trouble(&link.faults.outward),
         rx_bytes: link.received.bytes,
         tx_bytes: link.sent.bytes,
+    }
+}
+
+const fn trouble(impairment: &Impairment) -> LinkTrouble {
+    LinkTrouble {
+        is_cut: impairment.is_cut,
+        delay_us: impairment.delay_us,
+        jitter_us: impairment.jitter_us,
+        loss_ppm: impairment.loss_ppm,
+        duplicate_ppm: impairment.duplicate_ppm,
+        reorder_ppm: impairment.reorder_ppm,
+        rate_bps: impairment.rate_bps,
+    }
+}
+
+/// The cable of a storage adapter. What passes it is not counted.
+fn show_adapter(inventory: &Inventory, host: HostId, state: StorageState) -> Link {
+    let faults = match state {
+        StorageState::Connected => "",
+        StorageState::AllPathsDown => "all paths down",
+        StorageState::DeviceLost => "device lost for good",
+    };
+    Link {
+        host: reference(inventory, host),
+        nic: STORAGE_ADAPTER.to_owned(),
+        is_up: state == StorageState::Connected,
+        faults: faults.to_owned(),
+        inward: LinkTrouble::default(),
+        outward: LinkTrouble::default(),
+        rx_bytes: 0,
+        tx_bytes: 0,
     }
 }
 
 async fn cut(call: Call<LinkCut>) -> Result<Link, Fault> {
     let (id, machine) = drilled(&call)?;
     let nic = nic(&call.name(1))?;
+    if nic.as_str() == STORAGE_ADAPTER {
+        let lost = call.body.permanent;
+        let state = if lost { StorageState::DeviceLost } else { StorageState::AllPathsDown };
+        return set_storage(&call, id, &machine, state).await;
+    }
+    if call.body.permanent {
+        let message = format!("NIC '{nic}': only {STORAGE_ADAPTER} can be lost for good");
+        return Err(Fault::invalid(message));
+    }
     call.state.cables.cut(&machine, &nic).await?;
-    switched(&call, id, &machine, &nic, EventKind::LinkCut).await
+    switched(&call, id, &machine, &nic, (EventKind::LinkCut, nic.to_string())).await
 }
 
 async fn restore(call: Call<LinkRestore>) -> Result<Link, Fault> {
     let (id, machine) = drilled(&call)?;
     let nic = nic(&call.name(1))?;
+    if nic.as_str() == STORAGE_ADAPTER {
+        return set_storage(&call, id, &machine, StorageState::Connected).await;
+    }
     call.state.cables.restore(&machine, &nic).await?;
-    switched(&call, id, &machine, &nic, EventKind::LinkRestored).await
+    call.state.cables.impair(&machine, &nic, LinkFaults::default()).await?;
+    switched(&call, id, &machine, &nic, (EventKind::LinkRestored, nic.to_string())).await
+}
+
+async fn set_storage<O: Operation>(
+    call: &Call<O>,
+    id: HostId,
+    machine: &MachineName,
+    state: StorageState,
+) -> Result<Link, Fault> {
+    call.state.cables.set_storage(machine, state).await?;
+    let (kind, detail) = match state {
+        StorageState::Connected => (EventKind::StorageRestored, ""),
+        StorageState::AllPathsDown => (EventKind::StorageCut, "all paths down"),
+        StorageState::DeviceLost => (EventKind::StorageCut, "for good"),
+    };
+    noted(call, id, kind, detail.to_owned()).await?;
+    Ok(call.look(|view| show_adapter(view.inventory, id, state)))
+}
+
+async fn slow(call: Call<LinkSlow>) -> Result<Link, Fault> {
+    let (id, machine) = drilled(&call)?;
+    let nic = nic(&call.name(1))?;
+    let wanted = impairment(&call.body)?;
+    let before = find_link(&call, &machine, &nic).await?.faults;
+    let seed = call.body.seed.unwrap_or_default();
+    let faults = match call.body.one_way {
+        None => LinkFaults { inward: wanted, outward: wanted, seed },
+        Some(LinkWay::In) => LinkFaults { inward: wanted, outward: before.outward, seed },
+        Some(LinkWay::Out) => LinkFaults { inward: before.inward, outward: wanted, seed },
+    };
+    call.state.cables.impair(&machine, &nic, faults).await?;
+    let what = (EventKind::LinkImpaired, format!("{nic}: {faults}"));
+    switched(&call, id, &machine, &nic, what).await
+}
+
+fn impairment(slowing: &LinkSlowing) -> Result<Impairment, Fault> {
+    let LinkSlowing { delay_us, jitter_us, loss_ppm, duplicate_ppm, reorder_ppm, .. } = *slowing;
+    let wanted = Impairment {
+        is_cut: slowing.cut,
+        delay_us: delay_us.unwrap_or_default(),
+        jitter_us: jitter_us.unwrap_or_default(),
+        loss_ppm: loss_ppm.unwrap_or_default(),
+        duplicate_ppm: duplicate_ppm.unwrap_or_default(),
+        reorder_ppm: reorder_ppm.unwrap_or_default(),
+        rate_bps: slowing.rate_bps.unwrap_or_default(),
+    };
+    if wanted == Impairment::default() {
+        return Err(Fault::invalid(
+            "say what is wrong with the cable: delay, jitter, loss, duplication, reordering, rate \
+             or cut; to make it whole again, restore it",
+        ));
+    }
+    if wanted.is_cut && slowing.one_way.is_none() {
+        return Err(Fault::invalid("cut which way? say one_way, or cut the cable altogether"));
+    }
+    wanted.check().map_err(|error| Fault::invalid(error.to_string()))?;
+    Ok(wanted)
+}
+
+async fn find_link<O: Operation>(
+    call: &Call<O>,
+    machine: &MachineName,
+    nic: &NicName,
+) -> Result<LinkState, Fault> {
+    let links = call.state.cables.links().await?;
+    let link = links.into_iter().find(|link| link.machine == *machine && link.nic == *nic);
+    link.ok_or_else(|| Fault::not_found(format!("NIC '{nic}' of host '{machine}'")))
 }
 
 fn nic(name: &str) -> Result<NicName, Fault> {
@@ -270,11 +404,9 @@ async fn switched<O: Operation>(
     id: HostId,
     machine: &MachineName,
     nic: &NicName,
-    kind: EventKind,
+    (kind, detail): (EventKind, String),
 ) -> Result<Link, Fault> {
-    noted(call, id, kind, nic.to_string()).await?;
-    let links = call.state.cables.links().await?;
-    let link = links.iter().find(|link| link.machine == *machine && link.nic == *nic);
-    let link = link.ok_or_else(|| Fault::not_found(format!("NIC '{nic}' of host '{machine}'")))?;
-    Ok(call.look(|view| show_link(view.inventory, id, link)))
+    noted(call, id, kind, detail).await?;
+    let link = find_link(call, machine, nic).await?;
+    Ok(call.look(|view| show_link(view.inventory, id, &link)))
 }

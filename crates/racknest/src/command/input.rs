@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow, bail};
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, ArgMatches};
 use racknest_api::operation::{Method, OperationRow};
 use racknest_types::bytes::Bytes;
@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::secret;
 
+pub(crate) mod measure;
 mod short_form;
 
 /// Fields that the client fills by itself.
@@ -27,6 +28,14 @@ const SECRETS: &[&str] = &["password", "old", "new"];
 
 /// Optional texts that stand by their place all the same: `racknest vm list 'web*'`.
 const OPTIONAL_BY_PLACE: &[(&str, &str)] = &[("datastore_browse", "path")];
+
+/// What else stands by its place, though it is no text: `racknest drill start fail_host esx03`.
+const BY_PLACE: &[(&str, &str)] = &[
+    ("drill_start", "kind"),
+    ("drill_start", "hosts"),
+    ("drill_preview", "kind"),
+    ("drill_preview", "hosts"),
+];
 
 /// One field of a query or body.
 #[derive(Clone, Debug)]
@@ -54,6 +63,12 @@ enum Shape {
     YesOrNo,
     /// A size, sent in units of so many bytes.
     Size(u64),
+    /// A time, sent in microseconds.
+    Time,
+    /// A part of a whole, sent in parts per million.
+    Share,
+    /// A rate, sent in bits a second.
+    Rate,
     /// One of these words.
     Choice(Vec<String>),
     /// An object of this name, in its short form.
@@ -119,7 +134,9 @@ impl Fields<'_> {
         let shape = self.shape(key, property);
         let is_optional_by_place = OPTIONAL_BY_PLACE.contains(&(self.row.id, key))
             || (in_query && key == "name" && self.row.method == Method::Get);
-        let is_by_place = (is_required && shape == Shape::Text) || is_optional_by_place;
+        let is_by_place = (is_required && shape == Shape::Text)
+            || is_optional_by_place
+            || BY_PLACE.contains(&(self.row.id, key));
         self.inputs.push(Input {
             name: argument_name(&way, &shape),
             help: help(property),
@@ -138,6 +155,9 @@ impl Fields<'_> {
         }
         if let Some(unit) = size_unit(key) {
             return Shape::Size(unit);
+        }
+        if let Some(shape) = measured_shape(key) {
+            return shape;
         }
         match self.kind(schema) {
             "integer" => Shape::Number,
@@ -198,11 +218,21 @@ fn size_unit(key: &str) -> Option<u64> {
     }
 }
 
+/// How a field is written whose name ends with its unit.
+fn measured_shape(key: &str) -> Option<Shape> {
+    match key {
+        _ if key.ends_with("_us") => Some(Shape::Time),
+        _ if key.ends_with("_ppm") => Some(Shape::Share),
+        _ if key.ends_with("_bps") => Some(Shape::Rate),
+        _ => None,
+    }
+}
+
 /// `add_disks` is `--add-disk`, `memory_mib` is `--memory`, `cpu_mhz.limit` is `--cpu-limit`.
 fn argument_name(way: &[String], shape: &Shape) -> String {
     let mut parts: Vec<&str> = way.iter().map(String::as_str).collect();
     for part in &mut parts {
-        for unit in ["_mib", "_bytes"] {
+        for unit in ["_mib", "_bytes", "_us", "_ppm", "_bps"] {
             *part = part.strip_suffix(unit).unwrap_or(part);
         }
         // `cpu_mhz.limit` is a limit of the CPU; `core_mhz` by itself is a speed.
@@ -217,6 +247,9 @@ fn argument_name(way: &[String], shape: &Shape) -> String {
         | Shape::Switch
         | Shape::YesOrNo
         | Shape::Size(_)
+        | Shape::Time
+        | Shape::Share
+        | Shape::Rate
         | Shape::Choice(_)
         | Shape::Object(_) => name,
     }
@@ -252,14 +285,26 @@ impl Input {
             Shape::Secret if self.is_required => argument.hide(true).action(ArgAction::SetTrue),
             Shape::Secret => argument.action(ArgAction::SetTrue),
             Shape::Choice(words) => {
-                let words = PossibleValuesParser::new(words.clone());
+                let words = words.iter().map(|word| {
+                    let word = PossibleValue::new(word.clone());
+                    let dashed = word.get_name().replace('_', "-");
+                    word.alias(dashed)
+                });
+                let words = PossibleValuesParser::new(words);
                 argument.value_parser(words).ignore_case(true).hide_possible_values(true)
             }
             Shape::YesOrNo => argument
                 .value_parser(PossibleValuesParser::new(["true", "false"]))
                 .hide_possible_values(true),
+            Shape::Many(_) if self.is_by_place => argument.num_args(0..),
             Shape::Many(_) => argument.action(ArgAction::Append),
-            Shape::Text | Shape::Number | Shape::Size(_) | Shape::Object(_) => argument,
+            Shape::Text
+            | Shape::Number
+            | Shape::Size(_)
+            | Shape::Time
+            | Shape::Share
+            | Shape::Rate
+            | Shape::Object(_) => argument,
         };
         argument.required(self.is_required && self.shape != Shape::Secret)
     }
@@ -269,6 +314,9 @@ impl Input {
         match shape {
             Shape::Number => "NUMBER".to_owned(),
             Shape::Size(_) => "SIZE".to_owned(),
+            Shape::Time => "TIME".to_owned(),
+            Shape::Share => "PERCENT".to_owned(),
+            Shape::Rate => "RATE".to_owned(),
             Shape::Object(name) => short_form::value_name(name).to_owned(),
             Shape::Many(shape) => self.value_name(shape),
             Shape::Choice(words) => words.join("|"),
@@ -282,6 +330,9 @@ impl Input {
         match shape {
             Shape::Object(name) => format!("{}: {}", self.help, short_form::help(name)),
             Shape::Size(_) => format!("{}: as in 512MiB or 8GiB", self.help),
+            Shape::Time => format!("{}: as in 50ms or 2s", self.help),
+            Shape::Share => format!("{}: as in 2% or 0.5%", self.help),
+            Shape::Rate => format!("{}: as in 10mbit or 512kbit", self.help),
             Shape::Secret => format!("{}; it is asked for", self.help),
             Shape::Text
             | Shape::Number
@@ -310,6 +361,11 @@ impl Input {
         text.map(|text| self.one(&self.shape, text)).transpose()
     }
 
+    fn measured(&self, text: &str, read: fn(&str) -> Option<u64>) -> anyhow::Result<Value> {
+        let value = read(text).map(Value::from);
+        value.ok_or_else(|| anyhow!("--{}: '{text}' cannot be; {}", self.name, self.help()))
+    }
+
     fn one(&self, shape: &Shape, text: &str) -> anyhow::Result<Value> {
         match shape {
             Shape::Number => {
@@ -320,10 +376,18 @@ impl Input {
             }
             Shape::YesOrNo => Ok(Value::Bool(text == "true")),
             Shape::Size(unit) => size(text, *unit).with_context(|| format!("--{}", self.name)),
+            Shape::Time => self.measured(text, measure::micros),
+            Shape::Share => self.measured(text, measure::ppm),
+            Shape::Rate => self.measured(text, measure::bits_per_second),
             Shape::Object(name) => {
                 short_form::parse(name, text).with_context(|| format!("--{}", self.name))
             }
-            Shape::Choice(_) => Ok(Value::String(text.to_lowercase())),
+            Shape::Choice(words) => {
+                let word = text.to_lowercase();
+                let underscored = word.replace('-', "_");
+                let is_known = words.contains(&underscored);
+                Ok(Value::String(if is_known { underscored } else { word }))
+            }
             Shape::Text | Shape::Secret | Shape::Switch | Shape::Many(_) => {
                 Ok(Value::String(text.to_owned()))
             }

@@ -27,6 +27,9 @@ pub(crate) fn run(verb: &Verb, matches: &ArgMatches, setting: &Setting) -> anyho
         let targets = several(verb, matches, &client)?;
         return for_each(verb, setting, &client, &targets, &query, &body);
     }
+    if verb.takes_many_nics() {
+        return for_each_nic(verb, matches, setting, &client, &query, &body);
+    }
     let names = path_names(verb, matches);
     let answer = client.ask(&verb.row, &names, &query, &body)?;
     show(verb, setting, &client, vec![(subject(&names, &body), answer)])
@@ -99,6 +102,25 @@ fn for_each(
     let shown = if answers.is_empty() { Ok(()) } else { show(verb, setting, client, answers) };
     task::finish(refused)?;
     shown
+}
+
+/// Asks for each NIC of one host.
+fn for_each_nic(
+    verb: &Verb,
+    matches: &ArgMatches,
+    setting: &Setting,
+    client: &Client,
+    query: &Value,
+    body: &Value,
+) -> anyhow::Result<()> {
+    let host = super::path_value(matches, "host");
+    let nics = matches.get_many::<String>(&path_argument("nic")).into_iter().flatten();
+    let mut answers = vec![];
+    for nic in nics {
+        let answer = client.ask(&verb.row, &[host, nic], query, body)?;
+        answers.push((format!("{host} {nic}"), answer));
+    }
+    show(verb, setting, client, answers)
 }
 
 /// What a message about one request is about.

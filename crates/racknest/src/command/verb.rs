@@ -78,7 +78,34 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("permission_create", &["racknest permission create / alice operator"]),
     ("datastore_upload", &["racknest datastore upload datastore1 debian.iso iso/debian.iso"]),
     ("datastore_download", &["racknest datastore download datastore1 iso/debian.iso"]),
-    ("link_cut", &["racknest link cut esx03 vmnic0"]),
+    (
+        "link_cut",
+        &[
+            "racknest link cut esx03 vmnic0 vmnic1",
+            "racknest link cut esx03 vmhba0               (the storage path)",
+            "racknest link cut esx03 vmhba0 --permanent",
+        ],
+    ),
+    ("link_restore", &["racknest link restore esx03 vmnic0 vmnic1 vmhba0"]),
+    (
+        "link_slow",
+        &[
+            "racknest link slow esx03 vmnic0 --delay 50ms --jitter 10ms --loss 2% --rate 10mbit",
+            "racknest link slow esx03 vmnic0 vmnic1 --cut --one-way in",
+        ],
+    ),
+    (
+        "drill_start",
+        &[
+            "racknest drill start fail-host esx03",
+            "racknest drill start slow-link esx03 --delay 200ms --rate 10mbit",
+            "racknest drill start rack-power --rack rack2",
+            "racknest drill start kill-manager",
+        ],
+    ),
+    ("drill_preview", &["racknest drill preview isolate-host esx03"]),
+    ("drill_undo", &["racknest drill undo last"]),
+    ("drill_show", &["racknest drill show last"]),
     ("host_add", &["racknest host add esx09 --cluster lab --rack rack2"]),
     (
         "stats_query",
@@ -108,6 +135,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("token", "session-7"),
     ("permission", "permission-3"),
     ("alarm", "alarm-1"),
+    ("drill", "drill-12"),
     ("entity", "host-3"),
     ("directory", "/srv/datastore2"),
     ("home", "'[datastore1] web01'"),
@@ -185,7 +213,7 @@ impl Verb {
         let command = command.args(parameters.iter().map(|name| {
             let argument = Arg::new(path_argument(name)).required(true);
             let argument = argument.value_name(name.to_uppercase());
-            if takes_many {
+            if takes_many || (self.takes_many_nics() && *name == "nic") {
                 argument.num_args(1..).help("Names or ids; '*' stands for any letters")
             } else {
                 argument.help("Its name or id")
@@ -221,6 +249,11 @@ impl Verb {
             && super::select::can_list(self.row.parameters().next().unwrap_or_default())
             && self.row.answer.media_type().is_none_or(|media| media == "application/json")
             && self.row.answer != racknest_api::operation::AnswerForm::Socket
+    }
+
+    /// Whether several NICs of one host can be named at once.
+    pub(crate) fn takes_many_nics(&self) -> bool {
+        self.row.parameters().eq(["host", "nic"])
     }
 
     /// Whether it deletes what it names.

@@ -6,7 +6,8 @@ use racknest_api::operation::OperationRow;
 use racknest_api::v1::change::ChangeWatch;
 use racknest_api::v1::console::VmConsoleTicket;
 use racknest_api::v1::datastore::{DatastoreDownload, DatastoreUpload};
-use racknest_api::v1::host::{LinkCut, LinkList};
+use racknest_api::v1::drill::{DrillPreview, DrillShow, DrillStart, DrillUndo};
+use racknest_api::v1::host::{LinkCut, LinkList, LinkRestore, LinkSlow};
 use racknest_api::v1::permission::PermissionCreate;
 use racknest_api::v1::role::RoleCreate;
 use racknest_api::v1::session::{TokenCreate, TokenList, TokenRevoke};
@@ -15,11 +16,12 @@ use racknest_api::v1::user::{UserCreate, UserDelete};
 use racknest_api::v1::vm::{
     PowerState, Vm, VmClone, VmCreate, VmEdit, VmList, VmMove, VmPowerOn, VmShow,
 };
+use racknest_cluster::record::drill::{DrillFault, DrillKind, LinkTrouble};
 use racknest_cluster::record::vm::PowerState as Power;
 use racknest_cluster::wire::{MESSAGE_BYTES_MAX, STREAM_PORT, StreamReply, StreamRequest};
 use racknest_types::fault::FaultCode;
 use racknest_underlay::message::{read_message, write_message};
-use racknest_underlay::{Stream, Underlay};
+use racknest_underlay::{StorageState, Stream, Underlay};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -342,11 +344,97 @@ async fn a_cable_is_cut_and_the_drill_written_down() {
     let cut = rig.admin::<LinkCut>(&["esx01", "vmnic0"], None).await.json();
     assert_eq!((&cut["host"]["name"], &cut["is_up"]), (&json!("esx01"), &json!(false)));
     let links = rig.admin::<LinkList>(&[], None).await.json();
-    assert_eq!(links["items"].as_array().unwrap().len(), 1, "the manager's own are not for drills");
+    assert_eq!(links["items"].as_array().unwrap().len(), 2, "the manager's own are not for drills");
     let events = rig.admin::<racknest_api::v1::event::EventList>(&[], None).await.json();
     let latest = &events["items"][0];
     assert_eq!((&latest["kind"], &latest["user"]), (&json!("LinkCut"), &json!("admin")));
     assert_eq!(latest["message"], "a cable of host 'esx01' was pulled: vmnic0");
+}
+
+#[tokio::test]
+async fn cables_are_made_bad_and_whole_again() {
+    let rig = Rig::new().await;
+    let host = rig.machine("esx01").await;
+    let slow = json!({ "delay_us": 50_000, "loss_ppm": 20_000, "one_way": "in" });
+    let link = rig.admin::<LinkSlow>(&["esx01", "vmnic0"], Some(slow)).await.json();
+    assert_eq!(link["faults"], "in: delay 50ms, loss 2%");
+    let deaf = json!({ "cut": true, "one_way": "out" });
+    let link = rig.admin::<LinkSlow>(&["esx01", "vmnic0"], Some(deaf)).await.json();
+    assert_eq!(link["faults"], "in: delay 50ms, loss 2%; out: cut");
+    assert_eq!(link["is_up"], true);
+    for (nothing, named) in [
+        (json!({}), "restore"),
+        (json!({ "cut": true }), "one_way"),
+        (json!({ "rate_bps": 5 }), "8 kbit/s"),
+        (json!({ "loss_ppm": 1_000_001 }), "0 to 100 %"),
+    ] {
+        let fault = rig.admin::<LinkSlow>(&["esx01", "vmnic0"], Some(nothing)).await.fault();
+        assert!(fault.message.contains(named), "{fault}");
+    }
+    let link = rig.admin::<LinkRestore>(&["esx01", "vmnic0"], None).await.json();
+    assert_eq!(link["faults"], "");
+
+    let lost = json!({ "permanent": true });
+    let link = rig.admin::<LinkCut>(&["esx01", "vmhba0"], Some(lost.clone())).await.json();
+    assert_eq!((&link["is_up"], &link["faults"]), (&json!(false), &json!("device lost for good")));
+    let is_lost = |state: &StorageState| *state == StorageState::DeviceLost;
+    host.storage().wait_for(is_lost).await.unwrap();
+    rig.admin::<LinkRestore>(&["esx01", "vmhba0"], None).await.json();
+    let fault = rig.admin::<LinkCut>(&["esx01", "vmnic0"], Some(lost)).await.fault();
+    assert_eq!(fault.code, FaultCode::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_drill_says_what_should_happen_and_is_undone() {
+    let rig = Rig::new().await;
+    let _host = rig.machine("esx01").await;
+    let new = json!({ "kind": "isolate_host", "hosts": ["esx01"], "yes": true });
+    let preview = rig.admin::<DrillPreview>(&[], Some(new.clone())).await.json();
+    assert_eq!((&preview["state"], &preview["id"]), (&json!("preview"), &serde_json::Value::Null));
+    assert_eq!(preview["expected"][0]["outcome"], "host_lost");
+    assert_eq!(preview["expected"][0]["entity"]["name"], "esx01");
+
+    let fault = rig.admin::<DrillStart>(&[], Some(new.clone())).await.fault();
+    assert_eq!(fault.code, FaultCode::NotSupported, "this box has no power to switch: {fault}");
+    let start = |fault: DrillFault| {
+        rig.change(move |inventory, now| inventory.drill_start(now, "admin", fault))
+    };
+    let host = rig.state.core.read(|inventory| inventory.find_host("esx01")).unwrap();
+    let (nics, trouble) = (vec![], LinkTrouble::default());
+    let id = start(DrillFault { kind: DrillKind::IsolateHost, hosts: vec![host], nics, trouble });
+    let id = id.await.to_string();
+    rig.admin::<LinkCut>(&["esx01", "vmnic0"], None).await.json();
+    let shown = rig.admin::<DrillShow>(&[&id], None).await.json();
+    assert_eq!((&shown["name"], &shown["state"]), (&json!("isolate_host esx01"), &json!("active")));
+    let kinds: Vec<&str> =
+        shown["timeline"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["DrillStarted", "LinkCut"]);
+
+    let undone = rig.admin::<DrillUndo>(&["last"], None).await.json();
+    assert_eq!(undone["state"], "undone");
+    let links = rig.admin::<LinkList>(&[], None).await.json();
+    assert!(links["items"].as_array().unwrap().iter().all(|link| link["is_up"] == true));
+    let fault = rig.admin::<DrillUndo>(&["last"], None).await.fault();
+    assert!(fault.message.contains("over"), "{fault}");
+    let fault = rig.admin::<DrillShow>(&["drill-99"], None).await.fault();
+    assert_eq!(fault.code, FaultCode::NotFound);
+}
+
+#[tokio::test]
+async fn a_drill_that_makes_no_sense_is_refused() {
+    let rig = Rig::new().await;
+    for (new, named) in [
+        (json!({ "kind": "fail_host" }), "needs a host"),
+        (json!({ "kind": "fail_host", "hosts": ["esx99"] }), "esx99"),
+        (json!({ "kind": "rack_power", "hosts": ["esx01"] }), "--rack"),
+        (json!({ "kind": "rack_power", "rack": "none" }), "rack 'none'"),
+        (json!({ "kind": "slow_link", "hosts": ["esx01"] }), "needs a delay or rate"),
+        (json!({ "kind": "lossy_link", "hosts": ["esx01"], "nics": ["vmnic9"] }), "vmnic9"),
+        (json!({ "kind": "kill_manager", "hosts": ["esx01"] }), "name none"),
+    ] {
+        let fault = rig.admin::<DrillPreview>(&[], Some(new)).await.fault();
+        assert!(fault.message.contains(named), "{fault}");
+    }
 }
 
 #[tokio::test]

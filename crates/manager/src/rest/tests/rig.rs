@@ -6,6 +6,7 @@ use racknest_api::operation::{Operation, OperationRow, path};
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::access::{ADMIN_ROLE, READ_ONLY_ROLE};
 use racknest_cluster::inventory::report::HostHello;
+use racknest_cluster::record::drill::{DrillFault, DrillKind, LinkTrouble};
 use racknest_cluster::record::entity::EntityRef;
 use racknest_cluster::record::host::{DriverKind, HostAbout};
 use racknest_cluster::record::vm::PowerState;
@@ -76,6 +77,7 @@ impl Rig {
         rig.people().await;
         rig.connect().await;
         rig.make_vm().await;
+        rig.make_drill().await;
         rig
     }
 
@@ -116,6 +118,21 @@ impl Rig {
             })
             .await;
         self.host_does(task, PowerState::Off).await;
+    }
+
+    /// A drill that is over.
+    async fn make_drill(&self) {
+        let fault = DrillFault {
+            kind: DrillKind::HangAgent,
+            hosts: vec![self.host],
+            nics: vec![],
+            trouble: LinkTrouble::default(),
+        };
+        self.change(move |inventory, now| {
+            let id = inventory.drill_start(now, USER, fault)?;
+            inventory.drill_undone(now, USER, id)
+        })
+        .await;
     }
 
     /// The host has done what the task asked it for.
