@@ -54,6 +54,7 @@ struct Watch {
     health: HostHealth,
     /// When it was last heard, or will be missed from.
     heard: Timestamp,
+    is_heard: bool,
     boot: u64,
     away_until: Option<Timestamp>,
     died: Option<Timestamp>,
@@ -97,7 +98,7 @@ impl Watches {
             .peers(me)
             .map(|it| (it.id, Watch::new(heard(it.id))))
             .collect::<BTreeMap<_, _>>();
-        hosts.insert(me, Watch::new(now));
+        hosts.insert(me, Watch { is_heard: true, ..Watch::new(now) });
         Self { me, hosts }
     }
 
@@ -105,20 +106,22 @@ impl Watches {
         self.hosts.get(&host).map(|it| it.health)
     }
 
+    /// Whether a host lives, and has said so to this primary.
     pub(super) fn is_live(&self, host: HostId) -> bool {
-        self.health(host) == Some(HostHealth::Live)
+        self.hosts.get(&host).is_some_and(|it| it.health == HostHealth::Live && it.is_heard)
     }
 
     /// Takes in that a host was heard; true if that changes how it is seen.
     pub(super) fn heard(&mut self, now: Timestamp, from: HostId, boot: u64) -> bool {
         let Some(watch) = self.hosts.get_mut(&from) else { return true };
         watch.heard = now;
+        let is_news = !core::mem::replace(&mut watch.is_heard, true);
         watch.away_until = None;
         if watch.boot != boot {
             watch.boot = boot;
             watch.list = VmList::default();
         }
-        watch.health != HostHealth::Live
+        is_news || watch.health != HostHealth::Live
     }
 
     pub(super) fn leaves(&mut self, now: Timestamp, from: HostId) {
@@ -190,7 +193,16 @@ impl Watches {
     pub(super) fn count_dying(&self, now: Timestamp, time: Duration) -> (usize, usize) {
         let is_fresh = |it: &&Watch| it.died.is_some_and(|at| now.since(at) <= time);
         let dead = self.hosts.values().filter(is_fresh).count();
-        let suspected = self.hosts.values().filter(|it| it.health == HostHealth::Suspected).count();
+        // A new primary assumes that all live; those that died with the old one say nothing.
+        let may_die = |it: &&Watch| match it.health {
+            HostHealth::Suspected => true,
+            HostHealth::Live => !it.is_heard,
+            HostHealth::Partitioned
+            | HostHealth::Isolated
+            | HostHealth::Dead
+            | HostHealth::Away => false,
+        };
+        let suspected = self.hosts.values().filter(may_die).count();
         (dead, suspected)
     }
 
@@ -271,6 +283,7 @@ impl Watch {
         Self {
             health: HostHealth::Live,
             heard,
+            is_heard: false,
             boot: 0,
             away_until: None,
             died: None,

@@ -430,3 +430,45 @@ fn silent_guests_are_reset_no_oftener_than_allowed() {
     "#]],
     );
 }
+
+#[test]
+fn a_primary_elected_in_a_mass_failure_holds_before_it_knows_of_all() {
+    check(
+        "hosts 5; vm a on 5; vm b on 4; run 5s; kill 5; kill 4; kill 3; kill 2; run 12s",
+        expect![[r#"
+            > hosts 5
+            > vm a on 5
+            > vm b on 4
+            > run 5s
+              0.221 esx5 Electing: no primary is heard
+              1.000 esx5 Primary: the hosts that are heard have no better one
+              1.001 esx1 Secondary(host-5): it beats
+              1.001 esx2 Secondary(host-5): it beats
+              1.001 esx3 Secondary(host-5): it beats
+              1.001 esx4 Secondary(host-5): it beats
+            > kill 5
+            > kill 4
+            > kill 3
+            > kill 2
+            > run 12s
+              6.477 esx1 Electing: no primary is heard
+              7.194 esx1 Primary: no host is heard, and an isolation address answers
+              7.195 esx1 HostState(host-5, Suspected): silent on the network for 2.4 s; its datastores are being watched
+              7.722 esx1 HostState(host-5, Dead): silent on the network for 3.0 s; no beat on a datastore either
+              7.722 esx1 HealingHeld: 4 of 5 hosts seem dead at once
+              9.394 esx1 HostState(host-2, Suspected): silent on the network for 1.2 s; its datastores are being watched
+              9.394 esx1 HostState(host-3, Suspected): silent on the network for 1.2 s; its datastores are being watched
+              9.394 esx1 HostState(host-4, Suspected): silent on the network for 1.2 s; its datastores are being watched
+              10.722 esx1 HealingReleased: 1 of 5 hosts are dead for a second detection time
+              10.722 esx1 Placed { vm: vm-1, host: host-1, attempt: 1 }: esx5 is dead; esx1 has the most room, 125 per mille with it
+              10.722 esx1 starts vm-1 after 1
+              10.822 esx1 Restarted { vm: vm-1, host: host-1 }: attempt 1, under epoch 2
+              11.194 esx1 HostState(host-2, Dead): silent on the network for 3.0 s; no beat on a datastore either
+              11.194 esx1 HostState(host-3, Dead): silent on the network for 3.0 s; no beat on a datastore either
+              11.194 esx1 HostState(host-4, Dead): silent on the network for 3.0 s; no beat on a datastore either
+              11.197 esx1 Placed { vm: vm-2, host: host-1, attempt: 1 }: esx4 is dead; esx1 has the most room, 250 per mille with it
+              11.197 esx1 starts vm-2 after 1
+              11.297 esx1 Restarted { vm: vm-2, host: host-1 }: attempt 1, under epoch 2
+        "#]],
+    );
+}

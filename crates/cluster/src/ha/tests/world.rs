@@ -259,6 +259,8 @@ impl World {
         let now = self.now;
         let machine = self.hosts.get_mut(&at).expect("a host of the script");
         machine.boot += 1;
+        machine.frozen = false;
+        machine.backlog.clear();
         let agent = Agent::new(at, machine.boot, SEED + at.raw(), now);
         machine.agent = Some(agent);
         let runs = machine.runs.clone();
@@ -299,6 +301,8 @@ impl World {
     pub(super) fn kill(&mut self, at: HostId) {
         let machine = self.hosts.get_mut(&at).expect("a host of the script");
         machine.agent = None;
+        machine.frozen = false;
+        machine.backlog.clear();
         machine.runs.clear();
     }
 
