@@ -277,6 +277,8 @@ pub struct Agent {
     /// Counts the beats.
     count: u64,
     boot: u64,
+    /// When the leases of the host's own VMs are looked at next.
+    next_own_look: Timestamp,
     datastores: Datastores,
     local: Local,
     orders: Orders,
@@ -311,6 +313,7 @@ impl Agent {
             answered: None,
             count: 0,
             boot,
+            next_own_look: now,
             datastores: Datastores::default(),
             local: Local::default(),
             orders: Orders::default(),

@@ -23,6 +23,10 @@ use crate::wire::ha_message::VmBeat;
 /// Failed starts after which a host gives a VM up to the cluster.
 const LOCAL_ATTEMPTS: u8 = 3;
 
+/// Detection times between two looks of a host at the leases of its own VMs, besides those that
+/// have an occasion.
+const OWN_LOOK_DETECTIONS: u64 = 10;
+
 /// The VMs of a host.
 #[derive(Debug)]
 pub(super) struct Local {
@@ -367,6 +371,11 @@ impl Agent {
 
     /// Does what is due for the VMs of this host; gives the time when more is.
     pub(super) fn tend(&mut self, now: Timestamp, cluster: &HaCluster) -> Option<Timestamp> {
+        if now >= self.next_own_look {
+            let pause = OWN_LOOK_DETECTIONS.saturating_mul(cluster.timings().dead_ms);
+            self.next_own_look = now + millis(pause);
+            self.look_at_own_leases();
+        }
         if !cluster.settings.armed {
             return None;
         }

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use racknest_types::id::{HostId, VmId};
 use racknest_types::time::Timestamp;
 
-use super::{Action, Agent, StartFailure};
+use super::{Action, Agent, LeasesWanted, StartFailure};
 use crate::wire::VmSpec;
 use crate::wire::ha_message::HaBody;
 
@@ -64,6 +64,16 @@ impl Agent {
         }
         if let Some(epoch) = self.local.runs(vm).filter(|epoch| *epoch > order.after_epoch) {
             self.answer(order, vm, &Ok(epoch));
+            return;
+        }
+        if self.local.runs(vm).is_some() {
+            // The copy here runs under an older lease than the one that the primary has read: it
+            // is to be stopped first, as a look at the lease will show.
+            if let Some(datastore) = self.local.datastore(vm) {
+                self.out.look(datastore, LeasesWanted::Of([vm].into()));
+            }
+            let why = "an old copy of it runs here and is about to be stopped";
+            self.answer(order, vm, &Err(StartFailure::Failed(why.into())));
             return;
         }
         let settings = self.cluster.as_ref().map(|it| (it.settings.armed, it.member(self.host)));

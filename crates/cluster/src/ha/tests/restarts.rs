@@ -459,16 +459,16 @@ fn a_primary_elected_in_a_mass_failure_holds_before_it_knows_of_all() {
               9.394 esx1 HostState(host-2, Suspected): silent on the network for 1.2 s; its datastores are being watched
               9.394 esx1 HostState(host-3, Suspected): silent on the network for 1.2 s; its datastores are being watched
               9.394 esx1 HostState(host-4, Suspected): silent on the network for 1.2 s; its datastores are being watched
-              10.722 esx1 HealingReleased: 1 of 5 hosts are dead for a second detection time
-              10.722 esx1 Placed { vm: vm-1, host: host-1, attempt: 1 }: esx5 is dead; esx1 has the most room, 125 per mille with it
-              10.722 esx1 starts vm-1 after 1
-              10.822 esx1 Restarted { vm: vm-1, host: host-1 }: attempt 1, under epoch 2
               11.194 esx1 HostState(host-2, Dead): silent on the network for 3.0 s; no beat on a datastore either
               11.194 esx1 HostState(host-3, Dead): silent on the network for 3.0 s; no beat on a datastore either
               11.194 esx1 HostState(host-4, Dead): silent on the network for 3.0 s; no beat on a datastore either
-              11.197 esx1 Placed { vm: vm-2, host: host-1, attempt: 1 }: esx4 is dead; esx1 has the most room, 250 per mille with it
-              11.197 esx1 starts vm-2 after 1
-              11.297 esx1 Restarted { vm: vm-2, host: host-1 }: attempt 1, under epoch 2
+              14.194 esx1 HealingReleased: 4 of 5 hosts are dead for a second detection time
+              14.194 esx1 Placed { vm: vm-1, host: host-1, attempt: 1 }: esx5 is dead; esx1 has the most room, 125 per mille with it
+              14.194 esx1 Placed { vm: vm-2, host: host-1, attempt: 1 }: esx4 is dead; esx1 has the most room, 250 per mille with it
+              14.194 esx1 starts vm-1 after 1
+              14.194 esx1 starts vm-2 after 1
+              14.294 esx1 Restarted { vm: vm-1, host: host-1 }: attempt 1, under epoch 2
+              14.294 esx1 Restarted { vm: vm-2, host: host-1 }: attempt 1, under epoch 2
         "#]],
     );
 }
