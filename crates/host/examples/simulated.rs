@@ -121,6 +121,7 @@ async fn start_host(
         mounts: Mounts::default(),
         storage: StoragePath::connected(),
         leases: Leases::shared(datastores, StoragePath::connected()),
+        ha: None,
         network: None,
         peers: Arc::new(Alone),
         usage: OwnUsage::shared_by(u32::try_from(HOSTS)?),

@@ -16,6 +16,7 @@ mod book;
 mod connection;
 mod departure;
 mod fence;
+mod ha;
 mod lanes;
 mod perform;
 mod sampling;
@@ -53,9 +54,10 @@ use self::perform::{After, Outcome, Performer, Tools};
 use self::sampling::Sampling;
 use self::streams::Disks;
 use crate::clock;
+use crate::ha::{HaEdge, Input, Order};
 use crate::lease::Leases;
 use crate::mounts::Mounts;
-use crate::net::{Heard, Network, Order};
+use crate::net::{self, Heard, Network};
 use crate::own_usage::OwnUsage;
 use crate::peers::Peers;
 use crate::registry::Registry;
@@ -102,6 +104,8 @@ pub struct Parts<D> {
     pub storage: StoragePath,
     /// What it may run.
     pub leases: Leases,
+    /// Its HA agent; `None` where there is no HA.
+    pub ha: Option<HaEdge>,
     /// Its switch; `None` where guests send no frames.
     pub network: Option<Network>,
     /// The other hosts.
@@ -119,6 +123,11 @@ pub struct Agent<D> {
     boot: u64,
     tools: Tools<D>,
     mounts: Mounts,
+    ha: Option<HaEdge>,
+    /// VMs whose guests HA has asked to shut down, and that it abandons then.
+    departing: BTreeSet<VmId>,
+    /// The ends of HA's patience with them.
+    patience: FuturesUnordered<Running<VmId>>,
     /// Has the driver follow the way to storage, as long as the agent is there.
     _follower: AbortOnDropHandle<()>,
     network: Option<Network>,
@@ -174,6 +183,8 @@ enum Occurrence {
     Tick,
     Sampled(Vec<VmSample>),
     Heard(Heard),
+    Ha(Order),
+    OutOfPatience(VmId),
 }
 
 impl<D> fmt::Debug for Agent<D> {
@@ -195,6 +206,7 @@ impl<D: Driver> Agent<D> {
             mounts,
             storage,
             leases,
+            ha,
             network,
             peers,
             usage,
@@ -214,6 +226,9 @@ impl<D: Driver> Agent<D> {
             event: next_event(&driver),
             tools: Tools { driver, registry, storage, leases, peers, host },
             mounts,
+            ha,
+            departing: BTreeSet::new(),
+            patience: FuturesUnordered::new(),
             _follower: follower,
             network,
             book: Book::default(),
@@ -273,6 +288,8 @@ impl<D: Driver> Agent<D> {
             () = tick(self.timer.as_mut()) => Occurrence::Tick,
             samples = optional(&mut self.samples) => Occurrence::Sampled(samples),
             heard = heard(self.network.as_mut()) => Occurrence::Heard(heard),
+            order = ha::order(self.ha.as_mut()) => Occurrence::Ha(order),
+            Some(vm) = self.patience.next() => Occurrence::OutOfPatience(vm),
         }
     }
 
@@ -313,7 +330,12 @@ impl<D: Driver> Agent<D> {
                 let message = self.sampling.collect(samples, &self.book);
                 self.send(message);
             }
-            Occurrence::Heard(Heard { vm, address }) => self.handle_heard(vm, address),
+            Occurrence::Heard(Heard { vm, address }) => {
+                self.handle_heard(vm, address);
+                self.tell_ha(Input::Guest(vm));
+            }
+            Occurrence::Ha(order) => self.handle_order(order),
+            Occurrence::OutOfPatience(vm) => self.depart(vm),
         }
     }
 
@@ -355,11 +377,15 @@ impl<D: Driver> Agent<D> {
             }
             self.connect_nics(report.vm);
         }
+        let known: Vec<VmId> = self.book.ids().collect();
         for (vm, job) in jobs {
             if !matches!(job, Job::Resume(_)) {
                 self.unsettled.insert(vm);
             }
             self.lanes.push(vm, job);
+        }
+        for vm in known {
+            self.tell_ha_of(vm);
         }
         self.let_in();
     }
@@ -413,6 +439,7 @@ impl<D: Driver> Agent<D> {
         self.set_mounts(caller.hello.mounts.clone());
         if let Some(host) = caller.hello.host {
             self.tools.leases.set_holder(host);
+            self.tell_ha(Input::Host(host));
         }
         if !self.is_settled() {
             self.caller = Some(caller);
@@ -428,6 +455,7 @@ impl<D: Driver> Agent<D> {
         timer.reset();
         self.timer = Some(timer);
         self.connection = Some(Connection::open(caller, self.hello(self.book.reports())));
+        self.tell_ha(Input::Manager);
     }
 
     fn hello(&self, vms: Vec<VmReport>) -> FromHost {
@@ -445,6 +473,7 @@ impl<D: Driver> Agent<D> {
 
     fn hang_up(&mut self) {
         self.connection = None;
+        self.tell_ha(Input::NoManager);
         self.timer = None;
     }
 
@@ -472,8 +501,8 @@ impl<D: Driver> Agent<D> {
                 }
             }
             ToHost::Unregister(vm) => self.lanes.push(vm, Job::Forget),
-            // The HA agent is not here yet.
-            ToHost::Ha(_) | ToHost::HaSaved(_) => {}
+            ToHost::Ha(cluster) => self.tell_ha(Input::Cluster(cluster)),
+            ToHost::HaSaved(number) => self.tell_ha(Input::Saved(number)),
             ToHost::Ping => self.send(FromHost::Pong),
         }
     }
@@ -575,7 +604,11 @@ impl<D: Driver> Agent<D> {
         if let (Some((task, ..)), Some(figures)) = (&answer, figures) {
             self.send(FromHost::Migrated { task: *task, figures });
         }
-        drop(started);
+        self.unsettled.remove(&vm);
+        self.tell_ha_of(vm);
+        if let Some(result) = started {
+            self.tell_ha(Input::Started(vm, result));
+        }
         if let Some((task, kind, result)) = answer {
             self.book.set_answer(vm, task, kind, &result);
             self.send(FromHost::Done { task, vm, result });
@@ -584,9 +617,7 @@ impl<D: Driver> Agent<D> {
             let reason = why.to_owned();
             self.send(FromHost::VmChanged { report, died: false, reason });
         }
-        if self.unsettled.remove(&vm) {
-            self.let_in();
-        }
+        self.let_in();
     }
 
     fn handle_event(&mut self, event: VmEvent) {
@@ -594,7 +625,10 @@ impl<D: Driver> Agent<D> {
         let vm = report.vm;
         self.book.set_power(vm, report.power);
         self.connect_nics(vm);
-        if died {
+        self.tell_ha_of(vm);
+        if self.departing.contains(&vm) && report.power == PowerState::Off {
+            self.depart(vm);
+        } else if died {
             tracing::warn!(%vm, reason, "a VM died");
         } else if report.power == PowerState::Off {
             // Behind a job that may run: its result, too, says whether the VM should run.
@@ -617,6 +651,10 @@ impl<D: Driver> Agent<D> {
     /// Addresses that the driver knows are for the next manager's hello.
     fn learn_addresses(&mut self, samples: &[VmSample]) {
         for sample in samples {
+            let used = [sample.network_tx_kbps, sample.disk_read_iops, sample.disk_write_iops];
+            if used.iter().any(|figure| *figure > 0) {
+                self.tell_ha(Input::Guest(VmId::from_raw(sample.vm)));
+            }
             let address = sample.guest_address.as_ref().and_then(|text| text.parse().ok());
             if let Some(address) = address {
                 self.book.set_address(VmId::from_raw(sample.vm), address);
@@ -665,7 +703,7 @@ impl<D: Driver> Agent<D> {
             && registration.power == PowerState::On
         {
             let spec = &registration.spec;
-            network.order(Order::Plug { vm: spec.id, nics: spec.config.nics.clone() });
+            network.order(net::Order::Plug { vm: spec.id, nics: spec.config.nics.clone() });
         }
     }
 
@@ -675,9 +713,9 @@ impl<D: Driver> Agent<D> {
         let running = self.book.get(vm).filter(|known| known.power == PowerState::On);
         network.order(match running {
             Some(known) => {
-                Order::Plug { vm, nics: known.record.registration.spec.config.nics.clone() }
+                net::Order::Plug { vm, nics: known.record.registration.spec.config.nics.clone() }
             }
-            None => Order::Unplug { vm },
+            None => net::Order::Unplug { vm },
         });
     }
 }

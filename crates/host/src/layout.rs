@@ -45,6 +45,12 @@ impl Layout {
         self.state.join("host-id")
     }
 
+    /// What its HA agent keeps; see [`crate::ha`].
+    #[must_use]
+    pub fn ha(&self) -> PathBuf {
+        self.state.join("ha.json")
+    }
+
     /// The registrations of this host's VMs.
     #[must_use]
     pub fn registry(&self) -> PathBuf {

@@ -21,7 +21,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use racknest_cluster::ha::StartFailure;
+use racknest_cluster::ha::{LeasesWanted, StartFailure};
 use racknest_cluster::record::lease::{LeaseState, RunLease};
 use racknest_cluster::wire::ha::{DatastoreSight, HostBeat};
 use racknest_cluster::wire::{Request, VmSpec};
@@ -208,11 +208,21 @@ impl Leases {
         }
     }
 
-    /// What a datastore says of hosts, and of its VMs if asked. Blocks.
+    /// Whether using these may wait for a disk.
+    #[must_use]
+    pub const fn may_block(&self) -> bool {
+        matches!(self.place, Place::Directories(_))
+    }
+
+    /// What a datastore says of hosts, and of the VMs that are asked for. Blocks.
     ///
     /// # Errors
     /// The datastore was not reached.
-    pub fn look(&self, datastore: &str, leases: bool) -> Result<DatastoreSight, StartFailure> {
+    pub fn look(
+        &self,
+        datastore: &str,
+        wanted: &LeasesWanted,
+    ) -> Result<DatastoreSight, StartFailure> {
         self.reach()?;
         let beats = match &self.place {
             Place::Shared(shared) => shared.beats(datastore),
@@ -220,8 +230,26 @@ impl Leases {
                 self.directory(datastore)?.beats().map_err(|error| failure(&error))?
             }
         };
-        let leases = if leases { self.all(datastore)? } else { Vec::new() };
+        let leases = match wanted {
+            LeasesWanted::No => Vec::new(),
+            LeasesWanted::All => self.all(datastore)?,
+            LeasesWanted::Of(vms) => self.of(datastore, vms)?,
+        };
         Ok(DatastoreSight { beats, leases: leases.into_iter().map(|saved| saved.lease).collect() })
+    }
+
+    fn of(&self, datastore: &str, vms: &[VmId]) -> Result<Vec<SavedLease>, StartFailure> {
+        match &self.place {
+            Place::Shared(shared) => {
+                Ok(vms.iter().filter_map(|vm| shared.newest(datastore, *vm)).collect())
+            }
+            Place::Directories(_) => {
+                let directory = self.directory(datastore)?;
+                let newest = |vm: &VmId| directory.newest(*vm).transpose();
+                let leases = vms.iter().filter_map(newest).collect::<io::Result<_>>();
+                leases.map_err(|error| failure(&error))
+            }
+        }
     }
 
     /// Writes this host's sign of life. Blocks.

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod datastore;
 pub mod fault;
+pub mod ha;
 pub mod layout;
 pub mod lease;
 pub mod mounts;
@@ -25,4 +26,5 @@ pub mod whole_file;
 
 pub use config::{HostConfig, QemuOptions};
 pub use racknest_cluster::record::host::{Claim, DriverKind};
+pub use racknest_cluster::wire::ha::ECHO_PORT;
 pub use run::{run, run_many};

@@ -1,9 +1,10 @@
 //! The process of a host, or of many simulated ones.
 //!
-//! One thread with one runtime: an agent waits most of the time, and a thousand of them do too. What
-//! blocks (flushing files, walking datastores) goes to the runtime's pool of threads.
+//! One thread or two with one runtime: an agent waits most of the time, and a thousand of them do
+//! too. What blocks (flushing files, walking datastores) goes to the runtime's pool of threads.
 
 use std::fs::Permissions;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +15,16 @@ use futures::stream::{self, FuturesUnordered, TryStreamExt};
 use racknest_cluster::record::host::DriverKind;
 use racknest_cluster::wire::migration::MIGRATION_PORT;
 use racknest_cluster::wire::{CONTROL_PORT, STREAM_PORT};
-use racknest_underlay::{ConnectError, Listener, MachineName, NicName, Underlay};
+use racknest_underlay::{ConnectError, Listener, MachineName, NicName, OpenError, Underlay};
 use rustix::fs::FlockOperation;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Doors, Parts, Stream};
 use crate::clock;
 use crate::config::{HostConfig, QemuOptions};
+use crate::ha::{HaEdge, HaParts};
 use crate::layout::Layout;
 use crate::lease::{Leases, SharedDatastores};
 use crate::mounts::Mounts;
@@ -30,7 +32,6 @@ use crate::net::{Network, Uplink};
 use crate::own_usage::OwnUsage;
 use crate::registry::Registry;
 use crate::storage_path::StoragePath;
-use crate::vm::Driver;
 use crate::vm::qemu::{Footprint, QemuConfig, QemuDriver};
 use crate::vm::simulated::Simulated;
 
@@ -45,6 +46,9 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long files that are being flushed may take when the process ends.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Threads of a host with real guests.
+const WORKER_THREADS: usize = 2;
 
 /// Callers that wait for the agent.
 const CALLERS_MAX: usize = 16;
@@ -62,10 +66,7 @@ pub fn run(config: HostConfig) -> Result<()> {
 /// # Errors
 /// One of the hosts could not be started.
 pub fn run_many(configs: Vec<HostConfig>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start a runtime")?;
+    let runtime = runtime(&configs).context("cannot start a runtime")?;
     let served = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_at_signal(stop.clone())?;
@@ -73,6 +74,17 @@ pub fn run_many(configs: Vec<HostConfig>) -> Result<()> {
     });
     runtime.shutdown_timeout(END_TIMEOUT);
     served
+}
+
+/// A host of its own gets two threads: the HA agent must beat while the other agent writes files.
+/// Many simulated hosts share one: they wait for nothing.
+fn runtime(configs: &[HostConfig]) -> io::Result<tokio::runtime::Runtime> {
+    let is_simulated = |config: &HostConfig| config.driver == DriverKind::Simulated;
+    if configs.iter().all(is_simulated) {
+        return tokio::runtime::Builder::new_current_thread().enable_all().build();
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(WORKER_THREADS).enable_all().build()
 }
 
 /// Runs the agents of these hosts until they are told to stop.
@@ -93,13 +105,15 @@ pub async fn serve(configs: Vec<HostConfig>, stop: CancellationToken) -> Result<
     let starting = stream::iter(configs).map(start).buffer_unordered(CONNECTS_MAX);
     let hosts: FuturesUnordered<_> = starting.try_collect().await?;
     tracing::info!(hosts = hosts.len(), "the host agents are up");
-    hosts.for_each(|ended| async { ended.unwrap_or_else(resume_panic) }).await;
+    hosts.for_each(|ended| async { resume_if_panicked(ended) }).await;
     Ok(())
 }
 
-/// A task of ours is never aborted, so it can only have panicked.
-fn resume_panic(error: tokio::task::JoinError) {
-    if let Ok(panic) = error.try_into_panic() {
+/// A task of ours is never aborted, so one that failed has panicked.
+fn resume_if_panicked(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
         std::panic::resume_unwind(panic);
     }
 }
@@ -129,25 +143,12 @@ async fn start_host(
 ) -> Result<Host> {
     // The name first: a second agent of a host ends here, before it touches anything.
     let underlay = connect(&config).await?;
-    let storage = StoragePath::told_by(underlay.storage());
     match config.driver {
         DriverKind::Simulated => {
-            let parts = Parts {
-                driver: Arc::new(Simulated::new(config.seed, config.claim)),
-                name: config.name,
-                claim: config.claim,
-                registry: Registry::in_memory(),
-                records: vec![],
-                mounts: Mounts::default(),
-                leases: Leases::shared(datastores, storage.clone()),
-                storage,
-                network: None,
-                peers: Arc::new(underlay.clone()),
-                usage,
-            };
-            open(parts, underlay, None, stop).await
+            Ok(tokio::spawn(run_simulated(config, usage, datastores, underlay, stop)))
         }
         DriverKind::Qemu => {
+            let storage = StoragePath::told_by(underlay.storage());
             let layout = Layout::new(&config.state, &config.run);
             let lock = take_directories(&layout)?;
             let mounts = Mounts::load(&layout.mounts());
@@ -155,20 +156,35 @@ async fn start_host(
                 QemuDriver::start(qemu_config(&config, &layout, &mounts, &storage)).await?;
             let (registry, records) =
                 Registry::open(&layout).context("cannot open the registry of the host's VMs")?;
+            let leases = Leases::load(mounts.clone(), storage.clone(), &layout.host_id());
+            let (ha, ending) = HaEdge::start(HaParts {
+                underlay: underlay.clone(),
+                leases: leases.clone(),
+                storage: storage.clone(),
+                file: Some(layout.ha()),
+            });
             let parts = Parts {
                 driver: Arc::new(driver),
                 registry,
                 records,
-                leases: Leases::load(mounts.clone(), storage.clone(), &layout.host_id()),
+                leases,
                 mounts,
                 storage,
+                ha: Some(ha),
                 network: Some(start_network(&config, &layout, &underlay).await?),
                 peers: Arc::new(underlay.clone()),
                 name: config.name,
                 claim: config.claim,
                 usage,
             };
-            open(parts, underlay, Some(lock), stop).await
+            let doors = doors(&underlay).await?;
+            Ok(tokio::spawn(async move {
+                Agent::new(parts).run(doors, stop).await;
+                resume_if_panicked(ending.await);
+                // The machine stays plugged in, and its directories taken, as long as its agents
+                // live.
+                drop((underlay, lock));
+            }))
         }
     }
 }
@@ -221,21 +237,101 @@ fn take_directories(layout: &Layout) -> Result<fs_err::File> {
     }
 }
 
-/// Opens the doors of a host and lets its agent run.
-async fn open<D: Driver>(
-    parts: Parts<D>,
+/// Runs a simulated host: as long as it has power, and afresh whenever it has power again. Its guests
+/// end with its power, as its memory does.
+async fn run_simulated(
+    config: HostConfig,
+    usage: OwnUsage,
+    datastores: SharedDatastores,
     underlay: Underlay,
-    lock: Option<fs_err::File>,
     stop: CancellationToken,
-) -> Result<Host> {
-    let control = callers(underlay.listen(CONTROL_PORT).await?);
-    let streams = callers(underlay.listen(STREAM_PORT).await?);
-    let migration = callers(underlay.listen(MIGRATION_PORT).await?);
-    Ok(tokio::spawn(async move {
-        Agent::new(parts).run(Doors { control, streams, migration }, stop).await;
-        // The machine stays plugged in, and its directories taken, as long as its agent lives.
-        drop((underlay, lock));
-    }))
+) {
+    let mut powered = underlay.powered();
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            // The power of a machine that the box has forgotten does not come back.
+            is_known = power_is(&mut powered, true) => if !is_known { return },
+        }
+        let doors = match doors(&underlay).await {
+            Ok(doors) => doors,
+            Err(error) => {
+                tracing::error!(host = config.name, "a simulated host cannot start: {error:#}");
+                return;
+            }
+        };
+        let life = stop.child_token();
+        let (parts, ending) = simulated(&config, &usage, &datastores, &underlay);
+        let mut agent = std::pin::pin!(Agent::new(parts).run(doors, life.clone()));
+        tokio::select! {
+            () = &mut agent => {}
+            true = power_is(&mut powered, false) => {
+                life.cancel();
+                agent.await;
+            }
+        }
+        resume_if_panicked(ending.await);
+    }
+}
+
+/// Waits for power, or for its loss; false if nobody knows any more.
+async fn power_is(powered: &mut watch::Receiver<bool>, wanted: bool) -> bool {
+    powered.wait_for(|is_on| *is_on == wanted).await.is_ok()
+}
+
+fn simulated(
+    config: &HostConfig,
+    usage: &OwnUsage,
+    datastores: &SharedDatastores,
+    underlay: &Underlay,
+) -> (Parts<Simulated>, tokio::task::JoinHandle<()>) {
+    let storage = StoragePath::told_by(underlay.storage());
+    let leases = Leases::shared(datastores.clone(), storage.clone());
+    let (ha, ending) = HaEdge::start(HaParts {
+        underlay: underlay.clone(),
+        leases: leases.clone(),
+        storage: storage.clone(),
+        file: None,
+    });
+    let parts = Parts {
+        driver: Arc::new(Simulated::new(config.seed, config.claim)),
+        name: config.name.clone(),
+        claim: config.claim,
+        registry: Registry::in_memory(),
+        records: vec![],
+        mounts: Mounts::default(),
+        leases,
+        storage,
+        ha: Some(ha),
+        network: None,
+        peers: Arc::new(underlay.clone()),
+        usage: usage.clone(),
+    };
+    (parts, ending)
+}
+
+/// Opens the doors of a host. Those of a simulated host that has just ended may still be closing.
+async fn doors(underlay: &Underlay) -> Result<Doors> {
+    let mut tries = 0;
+    loop {
+        let opened = async {
+            let control = underlay.listen(CONTROL_PORT).await?;
+            let streams = underlay.listen(STREAM_PORT).await?;
+            let migration = underlay.listen(MIGRATION_PORT).await?;
+            Ok(Doors {
+                control: callers(control),
+                streams: callers(streams),
+                migration: callers(migration),
+            })
+        };
+        match opened.await {
+            Err(OpenError::InUse { .. }) if tries < CONNECT_TRIES_MAX => {
+                tries += 1;
+                tokio::time::sleep(CONNECT_PAUSE).await;
+            }
+            opened => return opened.map_err(Into::into),
+        }
+    }
 }
 
 /// Passes callers on until nobody takes them any more.

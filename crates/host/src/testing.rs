@@ -2,8 +2,9 @@
 
 use racknest_cluster::record::vm::{Boot, Disk, Nic, VmConfig, Workload};
 use racknest_cluster::wire::VmSpec;
+use racknest_cluster::wire::ha::HostBeat;
 use racknest_types::bytes::Bytes;
-use racknest_types::id::{NetworkId, VmId};
+use racknest_types::id::{HostId, NetworkId, VmId};
 
 use crate::layout::Layout;
 
@@ -52,4 +53,10 @@ pub(crate) fn spec(number: u64) -> VmSpec {
         },
         name,
     }
+}
+
+/// A host's sign of life.
+pub(crate) fn beat(host: u64, count: u64) -> HostBeat {
+    let host = HostId::from_raw(host);
+    HostBeat { host, count, boot: 1, isolated: false, leads: false }
 }

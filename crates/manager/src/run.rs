@@ -150,6 +150,9 @@ pub(crate) async fn open(config: &ManagerConfig, passwords: Passwords) -> anyhow
     let sessions = Arc::new(Sessions::open(store, passwords)?);
     let nics = ["vmnic0", "vmnic1"].map(|nic| nic.parse::<NicName>().expect("a valid name"));
     let underlay = Underlay::connect(&config.underlay, config.machine.parse()?, &nics).await?;
+    // Hosts ask it, among others, whether they are cut off.
+    let pings = underlay.datagram(racknest_cluster::wire::ha::ECHO_PORT).await?;
+    tokio::spawn(racknest_underlay::echo::answer(pings));
     let streams = HostStreams::new(underlay.clone());
     let cables = Control::at(&config.underlay);
     Ok(State {

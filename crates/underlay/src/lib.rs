@@ -13,6 +13,7 @@
 
 mod clock;
 pub mod control;
+pub mod echo;
 pub mod fabric;
 mod header;
 pub mod message;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::mem::discriminant;
 use std::net::Ipv4Addr;
 
+use racknest_cluster::ha::LocalVm;
 use racknest_cluster::record::vm::PowerState;
-use racknest_cluster::wire::{Request, VmReport, VmSpec};
+use racknest_cluster::wire::{Registration, Request, VmReport, VmSpec};
 use racknest_types::fault::Fault;
 use racknest_types::id::{TaskId, VmId};
 
@@ -115,6 +116,11 @@ impl Book {
         is_it.then(|| result.clone().map(|()| known.power).map_err(|fault| *fault))
     }
 
+    /// Every VM.
+    pub(super) fn ids(&self) -> impl Iterator<Item = VmId> {
+        self.vms.keys().copied()
+    }
+
     /// The VM of this id as the manager is told.
     pub(super) fn report(&self, vm: VmId) -> Option<VmReport> {
         self.get(vm).map(|known| known.report(vm))
@@ -145,6 +151,19 @@ impl Known {
         }
     }
 
+    /// The VM as the HA agent is told.
+    pub(super) fn local(&self) -> LocalVm {
+        let Registration { spec, power } = &self.record.registration;
+        let running = self.power == PowerState::On;
+        LocalVm {
+            vm: spec.id,
+            datastore: spec.home.datastore.clone(),
+            epoch: self.record.epoch,
+            running,
+            died: *power == PowerState::On && self.power == PowerState::Off,
+        }
+    }
+
     fn report(&self, vm: VmId) -> VmReport {
         let epoch = self.record.epoch;
         VmReport { vm, power: self.power, epoch, guest_address: self.address_if_on() }
@@ -158,8 +177,6 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use racknest_cluster::wire::Registration;
-
     use super::*;
     use crate::testing::spec;
 

@@ -8,7 +8,7 @@ use racknest_cluster::wire::Mount;
 
 use super::*;
 use crate::storage_path::StorageState;
-use crate::testing::spec;
+use crate::testing::{beat, spec};
 
 /// The environment variable that makes [`child_takes_leases`] do its work.
 const CHILD: &str = "RACKNEST_TEST_LEASE_DIRECTORY";
@@ -198,8 +198,10 @@ async fn a_host_takes_leases_only_under_its_id_and_where_it_mounts() {
             leads: false,
         };
         leases.write_beat("ds1", beat.clone()).unwrap();
-        let sight = leases.look("ds1", true).unwrap();
-        assert_eq!((sight.beats, sight.leases), (vec![beat], vec![newest.lease]));
+        let sight = leases.look("ds1", &LeasesWanted::All).unwrap();
+        assert_eq!((sight.beats, &sight.leases), (vec![beat], &vec![newest.lease]));
+        let wanted = LeasesWanted::Of(vec![VmId::from_raw(6), VmId::from_raw(7)]);
+        assert_eq!(leases.look("ds1", &wanted).unwrap().leases, sight.leases);
         leases.remove("ds1", VmId::from_raw(7)).await.unwrap();
         assert_eq!(leases.newest(&spec(7)).await, Ok(None));
     }
@@ -211,7 +213,7 @@ async fn a_host_takes_leases_only_under_its_id_and_where_it_mounts() {
     assert_eq!(load().holder(), Some(HostId::from_raw(3)));
     let nowhere = on(vec![]);
     assert_eq!(nowhere.newest(&spec(7)).await, Err(StartFailure::NoDatastore));
-    assert_eq!(nowhere.look("ds1", false), Err(StartFailure::NoDatastore));
+    assert_eq!(nowhere.look("ds1", &LeasesWanted::No), Err(StartFailure::NoDatastore));
 }
 
 #[test]

@@ -10,8 +10,9 @@ use anyhow::Context as _;
 use clap::{Arg, ArgMatches, Command};
 use racknest_manager::ManagerConfig;
 use racknest_underlay::fabric::{Fabric, FabricConfig};
-use racknest_underlay::{MachineName, NicName, Outlet, Power, PowerConfig};
+use racknest_underlay::{MachineName, NicName, Outlet, Power, PowerConfig, Underlay};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
@@ -20,6 +21,10 @@ use super::{BoxHome, host, logs, orphans};
 
 /// The manager's name on the underlay.
 pub(crate) const MANAGER: &str = "vcenter";
+
+/// A machine that is the box's own and does nothing but answer pings: hosts that reach it are not cut
+/// off.
+const GATEWAY: &str = "gateway";
 
 /// Threads that carry bytes; a box has two cores.
 const WORKER_THREADS: usize = 2;
@@ -110,6 +115,7 @@ struct Running {
     file: BoxFile,
     fabric: Fabric,
     power: Power,
+    gateway: JoinHandle<()>,
 }
 
 impl Running {
@@ -120,7 +126,8 @@ impl Running {
         let power = PowerConfig { run: file.run.join("pids"), state_file: home.power() };
         let power = Power::start(power).context("the box gets no power")?;
         fabric.serve_power(power.clone());
-        let running = Self { file, fabric, power };
+        let gateway = start_gateway(&fabric, &file.underlay()).await?;
+        let running = Self { file, fabric, power, gateway };
         running.plug(home, &[]).await?;
         tracing::info!("box {} has power", running.file.name);
         Ok(running)
@@ -172,6 +179,7 @@ impl Running {
             }
         }
         let stopped = self.power.stop().await;
+        self.gateway.abort();
         self.fabric.stop().await;
         clean(&self.file.run);
         stopped?;
@@ -211,6 +219,15 @@ async fn bound_logs(home: &BoxHome) {
     if let Ok(Err(error)) = bounded {
         tracing::warn!("the logs cannot be looked at: {error}");
     }
+}
+
+/// Plugs the gateway in, which answers until its task is aborted.
+async fn start_gateway(fabric: &Fabric, socket: &Path) -> anyhow::Result<JoinHandle<()>> {
+    let (machine, nics): (MachineName, [NicName; 1]) = (GATEWAY.parse()?, ["vmnic0".parse()?]);
+    fabric.plug(&machine, &nics).await?;
+    let underlay = Underlay::connect(socket, machine, &nics).await?;
+    let pings = underlay.datagram(racknest_host::ECHO_PORT).await?;
+    Ok(tokio::spawn(racknest_underlay::echo::answer(pings)))
 }
 
 /// Sockets and pid files of what has ended. What cannot be removed is replaced at the next start.

@@ -332,6 +332,7 @@ impl<D: Driver> Stage<D> {
             mounts: Mounts::load(&host.layout.mounts()),
             storage: StoragePath::connected(),
             leases: leases.clone(),
+            ha: None,
             network: None,
             peers: Arc::new(wires.clone()),
             usage: OwnUsage::shared_by(1),
