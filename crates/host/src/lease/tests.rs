@@ -190,13 +190,7 @@ async fn a_host_takes_leases_only_under_its_id_and_where_it_mounts() {
         assert_eq!(leases.take(next).await, Ok(first + 1));
         let newest = leases.newest(&spec(7)).await.unwrap().unwrap();
         assert_eq!((newest.lease.holder, newest.unfinished), (HostId::from_raw(3), unfinished));
-        let beat = HostBeat {
-            host: HostId::from_raw(3),
-            count: 9,
-            boot: 1,
-            isolated: false,
-            leads: false,
-        };
+        let beat = beat(3, 9);
         leases.write_beat("ds1", beat.clone()).unwrap();
         let sight = leases.look("ds1", &LeasesWanted::All).unwrap();
         assert_eq!((sight.beats, &sight.leases), (vec![beat], &vec![newest.lease]));
