@@ -31,7 +31,7 @@ const BENT_RATING: u8 = 2;
 const RATING_STEP: u64 = 50_000;
 
 /// What hosts have and what is on them, arranged so that room is found fast.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rooms {
     rooms: BTreeMap<HostId, Room>,
     /// The hosts that reach each datastore; with `None`, all of them.
@@ -178,6 +178,12 @@ impl Rooms {
         Some(room)
     }
 
+    /// Whether there are no hosts.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+
     /// What a host has.
     #[must_use]
     pub fn room(&self, host: HostId) -> Option<&Room> {
@@ -202,9 +208,26 @@ impl Rooms {
         rules: &Rules,
         placed: &dyn Fn(VmId) -> Option<HostId>,
     ) -> Result<Vec<Ranked>, NoPlace> {
+        self.rank_among(need, rules, placed, &|_| true)
+    }
+
+    /// The same, among the hosts that the caller does not object to.
+    ///
+    /// # Errors
+    /// No such host can take it.
+    pub fn rank_among(
+        &self,
+        need: &Need,
+        rules: &Rules,
+        placed: &dyn Fn(VmId) -> Option<HostId>,
+        may_take: &dyn Fn(HostId) -> bool,
+    ) -> Result<Vec<Ranked>, NoPlace> {
         let mut found = Vec::new();
         let mut obstacle = None;
         let look = |host: HostId| {
+            if !may_take(host) {
+                return true;
+            }
             match self.check(need, host, rules, placed) {
                 Ok(ranked) => found.push(ranked),
                 Err(why) if obstacle.is_none() => obstacle = Some((host, why)),
@@ -225,7 +248,7 @@ impl Rooms {
         if found.is_empty() {
             // What the classes left out has a reason too.
             let other = || {
-                let mut hosts = self.rooms.keys();
+                let mut hosts = self.rooms.keys().filter(|host| may_take(**host));
                 hosts.find_map(|host| Some((*host, self.check(need, *host, rules, placed).err()?)))
             };
             return Err(NoPlace { vm: need.vm, obstacle: obstacle.or_else(other) });

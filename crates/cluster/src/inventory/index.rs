@@ -5,11 +5,13 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use racknest_types::bytes::Bytes;
 use racknest_types::id::{ClusterId, HostId, PoolId, SnapshotId, TaskId, VmId};
 
 use super::{Inventory, LoadError};
+use crate::drs::placement::{Room, Rooms};
+use crate::drs::{Capacity, HostState, Load};
 use crate::record::datastore::DatastorePath;
 use crate::record::entity::EntityRef;
 use crate::record::host::HostRecord;
@@ -26,10 +28,11 @@ pub(super) struct Index {
     named: BTreeMap<String, BTreeSet<EntityRef>>,
     /// The VMs registered on each host.
     pub(super) host_vms: BTreeMap<HostId, BTreeSet<VmId>>,
-    /// How much of each host's memory is promised to VMs.
-    rooms: BTreeMap<HostId, Room>,
-    /// The hosts of each cluster, the one with most room first.
-    roomiest: BTreeSet<(ClusterId, u64, HostId)>,
+    /// The cluster of each host.
+    clusters: BTreeMap<HostId, ClusterId>,
+    /// What is promised to the VMs on the hosts of each cluster: cores where the planner says MHz, so
+    /// that a vCPU counts the same on hosts of any speed.
+    rooms: BTreeMap<ClusterId, Rooms>,
     /// The VMs that draw from each pool.
     pub(super) pool_vms: BTreeMap<PoolId, BTreeSet<VmId>>,
     /// Who has which directory.
@@ -42,50 +45,46 @@ pub(super) struct Index {
     pub(super) running_tasks: BTreeSet<TaskId>,
 }
 
-/// What placement wants to know of a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Room {
-    cluster: ClusterId,
-    claim: Bytes,
-    promised: Bytes,
-}
-
-impl Room {
-    /// Memory promised to its VMs, per mille of its claim.
-    fn promised_permille(self) -> u64 {
-        self.promised.mib().saturating_mul(1000) / self.claim.mib().max(1)
-    }
-}
-
 impl Index {
-    /// The hosts of a cluster, the one with most room first.
-    pub(super) fn roomiest(&self, cluster: ClusterId) -> impl Iterator<Item = HostId> {
-        self.roomiest
-            .range((cluster, 0, HostId::from_raw(0))..)
-            .take_while(move |(of, _, _)| *of == cluster)
-            .map(|(_, _, host)| *host)
+    /// What is promised on the hosts of a cluster; `None` if it has no hosts.
+    pub(super) fn rooms(&self, cluster: ClusterId) -> Option<&Rooms> {
+        self.rooms.get(&cluster)
     }
 
     /// Takes note of a host, or of its new claim.
     pub(super) fn put_host(&mut self, host: &HostRecord) {
-        let promised = self.rooms.get(&host.id).map_or(Bytes::ZERO, |room| room.promised);
-        self.drop_host(host.id);
-        let room = Room { cluster: host.cluster, claim: host.claim.memory, promised };
-        self.roomiest.insert((room.cluster, room.promised_permille(), host.id));
-        self.rooms.insert(host.id, room);
+        let load = self.drop_host(host.id).map_or_else(Load::default, |room| room.load);
+        let room = Room {
+            capacity: Capacity {
+                cpu_mhz: host.claim.cores.into(),
+                memory_mib: host.claim.memory.mib(),
+                network_kbps: 0,
+                cores: host.claim.cores,
+            },
+            // Whether it takes VMs now, and reaches their files, is asked of its record.
+            state: HostState::On,
+            load,
+            guaranteed: Load::default(),
+            datastores: Vec::new(),
+        };
+        self.rooms.entry(host.cluster).or_default().set(host.id, room);
+        self.clusters.insert(host.id, host.cluster);
     }
 
-    pub(super) fn drop_host(&mut self, host: HostId) {
-        if let Some(room) = self.rooms.remove(&host) {
-            self.roomiest.remove(&(room.cluster, room.promised_permille(), host));
+    pub(super) fn drop_host(&mut self, host: HostId) -> Option<Room> {
+        let cluster = self.clusters.remove(&host)?;
+        let rooms = self.rooms.get_mut(&cluster)?;
+        let room = rooms.remove(host);
+        if rooms.is_empty() {
+            self.rooms.remove(&cluster);
         }
+        room
     }
 
-    fn promise(&mut self, host: HostId, change: impl FnOnce(Bytes) -> Bytes) {
-        if let Some(room) = self.rooms.get_mut(&host) {
-            self.roomiest.remove(&(room.cluster, room.promised_permille(), host));
-            room.promised = change(room.promised);
-            self.roomiest.insert((room.cluster, room.promised_permille(), host));
+    fn promise(&mut self, host: HostId, change: impl FnOnce(Load) -> Load) {
+        let cluster = self.clusters.get(&host);
+        if let Some(rooms) = cluster.and_then(|cluster| self.rooms.get_mut(cluster)) {
+            rooms.change(host, |room| room.load = change(room.load));
         }
     }
 
@@ -130,7 +129,7 @@ impl Index {
 
     pub(super) fn add_vm(&mut self, vm: &VmRecord) {
         self.host_vms.entry(vm.host).or_default().insert(vm.id);
-        self.promise(vm.host, |promised| promised + vm.config.memory);
+        self.promise(vm.host, |promised| promised + promised_to(vm));
         if let Some(pool) = vm.pool {
             self.pool_vms.entry(pool).or_default().insert(vm.id);
         }
@@ -142,7 +141,7 @@ impl Index {
 
     pub(super) fn remove_vm(&mut self, vm: &VmRecord) {
         remove_from(&mut self.host_vms, vm.host, vm.id);
-        self.promise(vm.host, |promised| promised - vm.config.memory);
+        self.promise(vm.host, |promised| promised - promised_to(vm));
         if let Some(pool) = vm.pool {
             remove_from(&mut self.pool_vms, pool, vm.id);
         }
@@ -171,6 +170,11 @@ impl Index {
         let all = self.layer_users.get(layer).copied().unwrap_or(0);
         all.saturating_sub(u32::try_from(own).unwrap_or(u32::MAX))
     }
+}
+
+/// What a VM may want: all of its size.
+pub(super) fn promised_to(vm: &VmRecord) -> Load {
+    Load { cpu: vm.config.vcpus.into(), memory: vm.config.memory.mib() }
 }
 
 fn remove_from<K: Ord, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, key: K, value: V) {

@@ -1,17 +1,21 @@
-//! Where a new VM goes: the host with the most room among those that can take it.
+//! Where a new VM goes: the host that is least full with it, among those that can take it.
 //!
-//! Room is the claimed memory that is not promised to registered VMs, in proportion to the claim.
-//! Memory may be promised beyond the claim (that is what a lab does), so no host is ever full; one
-//! VM alone must fit.
+//! A host is as full as the scarcer of its claimed cores and memory, by what is promised to the VMs
+//! registered on it ([`crate::drs::placement`]). More may be promised than is claimed (that is what a
+//! lab does), so no host is ever full; one VM alone must fit.
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::{Fault, FaultCode};
-use racknest_types::id::{ClusterId, HostId};
+use racknest_types::id::{ClusterId, HostId, VmId};
 
 use super::Inventory;
+use crate::drs::Load;
+use crate::drs::placement as planner;
+use crate::drs::rules::Rules;
 use crate::record::host::{HostConnection, HostRecord, Maintenance};
 
 /// What a VM needs of a host.
@@ -29,10 +33,25 @@ impl Inventory {
     /// # Errors
     /// None can take the VM; the fault says why the first of them cannot.
     pub(super) fn place(&self, need: &Need<'_>) -> Result<HostId, Fault> {
-        self.index
-            .roomiest(need.cluster)
-            .find(|id| self.hosts.get(id).is_some_and(|host| self.obstacle(host, need).is_none()))
-            .ok_or_else(|| self.nowhere(need))
+        let takes = |id: HostId| {
+            self.hosts.get(&id).is_some_and(|host| self.obstacle(host, need).is_none())
+        };
+        let planned = planner::Need {
+            // It has no id yet, so that no rule speaks of it.
+            vm: VmId::from_raw(0),
+            vcpus: need.vcpus.into(),
+            memory_mib: need.memory.mib(),
+            load: Load { cpu: need.vcpus.into(), memory: need.memory.mib() },
+            guaranteed: Load::default(),
+            datastores: Vec::new(),
+        };
+        let rooms = self.index.rooms(need.cluster);
+        let ranked =
+            rooms.map(|rooms| rooms.rank_among(&planned, &Rules::default(), &|_| None, &takes));
+        match ranked {
+            Some(Ok(ranked)) if !ranked.is_empty() => Ok(ranked[0].host),
+            Some(Ok(_) | Err(_)) | None => Err(self.nowhere(need)),
+        }
     }
 
     /// Whether this host can take the VM.

@@ -41,7 +41,7 @@ async fn apply(call: Call<ClusterApply>) -> Result<Page<Task>, Fault> {
     call.run(move |desk| {
         let cluster = desk.view().find_cluster(&cluster)?;
         let tasks = desk.inventory.drs_apply(desk.now, desk.user, cluster, number)?;
-        let tasks = tasks.into_iter().map(|id| task::begun(&desk, id));
+        let tasks = tasks.into_iter().map(|id| task::begun(desk, id));
         Ok(Page::whole(tasks.collect::<Result<_, _>>()?))
     })
     .await
