@@ -14,6 +14,7 @@
 
 mod applied;
 mod snapshot;
+mod start;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;

@@ -176,12 +176,23 @@ impl Inventory {
                 });
                 (EventKind::Moved, format!("from {}", from.trim_start_matches("on ")))
             }
-            Step::MoveOut { to } => {
+            Step::MoveOut { to, power_on } => {
                 let from = self.vms.get(&id)?.host;
                 self.update_vm(id, |vm| vm.host = *to);
-                return Some(Step::MoveIn { from });
+                return Some(Step::MoveIn { from, power_on: *power_on });
             }
-            Step::MoveIn { from } => {
+            Step::MoveIn { from, power_on: true } => {
+                let from = self.describe((*from).into());
+                self.record_event(
+                    now,
+                    user,
+                    id,
+                    EventKind::Moved,
+                    format!("from {from}, to start"),
+                );
+                return Some(Step::PowerOn);
+            }
+            Step::MoveIn { from, power_on: false } => {
                 let detail = format!("from {}", self.describe((*from).into()));
                 (EventKind::Moved, detail)
             }
@@ -200,7 +211,7 @@ impl Inventory {
             Step::Create { .. } | Step::Register => self.remove_vm(id),
             Step::Snapshot { snapshot } => self.remove_snapshot(*snapshot),
             // The new host does not take it: it goes back to where its files were known.
-            Step::MoveIn { from } => {
+            Step::MoveIn { from, .. } => {
                 self.update_vm(id, |vm| vm.host = *from);
                 self.register_again(id);
             }

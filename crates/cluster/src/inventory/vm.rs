@@ -288,12 +288,17 @@ impl Inventory {
         Ok(task)
     }
 
-    /// Starts a VM, or continues it where it was suspended.
+    /// Starts a VM, or continues it where it was suspended; on a better host if DRS may choose.
     ///
     /// # Errors
     /// It runs, is busy, is a template, or its host cannot start it now.
     pub fn vm_power_on(&mut self, now: Timestamp, user: &str, id: VmId) -> Result<TaskId, Fault> {
-        self.vm_step(now, user, id, VmAction::PowerOn, Step::PowerOn)
+        self.check_vm_action(id, VmAction::PowerOn)?;
+        let step = match self.start_place(self.vm(id)?)? {
+            Some(to) => Step::MoveOut { to, power_on: true },
+            None => Step::PowerOn,
+        };
+        self.vm_step(now, user, id, VmAction::PowerOn, step)
     }
 
     /// Stops a VM at once, as if its plug were pulled.
@@ -420,7 +425,7 @@ impl Inventory {
         let task = self.begin_task(now, user, "vm_move", id, TaskWork::Step);
         let step = match vm.power {
             PowerState::On => Step::Migrate { to, pool, limits: place.limits, arrived: None },
-            PowerState::Off | PowerState::Suspended => Step::MoveOut { to },
+            PowerState::Off | PowerState::Suspended => Step::MoveOut { to, power_on: false },
         };
         self.begin_step(id, task, step);
         Ok(Some(task))

@@ -152,7 +152,7 @@ impl Inventory {
     fn judge_power_on(&self, vm: &VmRecord) -> Result<(), Fault> {
         check_power(vm, &[PowerState::Off, PowerState::Suspended])?;
         let host = self.host(vm.host)?;
-        if host.maintenance != Maintenance::Off {
+        if host.maintenance != Maintenance::Off && !self.drs_places(vm) {
             return Err(Fault::state(format!(
                 "host '{}' is in maintenance; move VM '{}' to another host first",
                 host.name, vm.name

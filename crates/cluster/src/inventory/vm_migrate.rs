@@ -48,6 +48,7 @@ impl Inventory {
         if vm.power != PowerState::On {
             return Ok(());
         }
+        self.check_rules(vm, to)?;
         let source = self.host(vm.host)?;
         if source.driver != target.driver {
             return Err(Fault::new(

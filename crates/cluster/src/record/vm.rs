@@ -197,11 +197,17 @@ pub enum Step {
     MoveOut {
         /// The host it goes to.
         to: HostId,
+        /// Whether it is started there.
+        #[serde(default)]
+        power_on: bool,
     },
     /// Move it, powered off, to another host: register there.
     MoveIn {
         /// The host it came from.
         from: HostId,
+        /// Whether it is started then.
+        #[serde(default)]
+        power_on: bool,
     },
 }
 

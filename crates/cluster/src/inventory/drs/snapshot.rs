@@ -138,5 +138,5 @@ fn drs_pool(pool: &PoolRecord) -> Pool {
 }
 
 const fn is_move(step: &Step) -> bool {
-    matches!(step, Step::MoveOut { .. } | Step::MoveIn { .. })
+    matches!(step, Step::Migrate { .. } | Step::MoveOut { .. } | Step::MoveIn { .. })
 }

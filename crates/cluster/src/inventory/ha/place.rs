@@ -105,5 +105,5 @@ impl Inventory {
 /// Whether a VM is on its way to this host.
 fn is_bound_for(vm: &VmRecord, host: HostId) -> bool {
     let step = vm.pending.as_ref().map(|pending| &pending.step);
-    matches!(step, Some(Step::MoveOut { to } | Step::Migrate { to, .. }) if *to == host)
+    matches!(step, Some(Step::MoveOut { to, .. } | Step::Migrate { to, .. }) if *to == host)
 }

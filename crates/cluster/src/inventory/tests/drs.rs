@@ -26,6 +26,10 @@ impl Lab {
         for line in ["host h1", "host h2"] {
             world.step(line);
         }
+        // They start where they are put.
+        let manual = EditDrs { mode: Some(DrsMode::Manual), ..EditDrs::default() };
+        let cluster = world.inventory.find_cluster("lab").unwrap();
+        world.inventory.drs_edit(world.now, USER, cluster, manual).unwrap();
         for at in 0..wants.len() {
             for line in [std::format!("create vm{at}"), std::format!("done vm{at} off")] {
                 world.step(&line);
@@ -44,7 +48,6 @@ impl Lab {
         let hosts = ["h1", "h2"].map(|name| inventory.find_host(name).unwrap()).to_vec();
         let of_vm = |at: usize| inventory.find_vm(&std::format!("vm{at}")).unwrap();
         let wants = wants.iter().enumerate().map(|(at, mhz)| (of_vm(at), *mhz)).collect();
-        let cluster = inventory.find_cluster("lab").unwrap();
         Self { cluster, hosts, wants, watch: Watch::default(), now: world.now, inventory }
     }
 
@@ -73,7 +76,6 @@ impl Lab {
 #[test]
 fn a_recommendation_waits_with_its_number_until_it_is_applied() {
     let mut lab = Lab::new(&[2000, 2000, 2000]);
-    lab.edit(EditDrs { mode: Some(DrsMode::Manual), ..EditDrs::default() }).unwrap();
     lab.pass();
     assert!(lab.status().recommendations.is_empty());
     assert!(lab.status().why_not.contains("it takes 3 in a row"), "{}", lab.status().why_not);
@@ -113,4 +115,78 @@ fn settings_that_cannot_be_are_refused_and_others_kept() {
     let overrides = Vec::from([(vm, None)]);
     lab.edit(EditDrs { overrides, ..EditDrs::default() }).unwrap();
     assert!(lab.inventory.cluster(lab.cluster).unwrap().drs.overrides.is_empty());
+}
+
+fn apart(vms: &[VmId]) -> crate::record::drs::Rule {
+    crate::record::drs::Rule {
+        name: "apart".into(),
+        is_enabled: true,
+        is_mandatory: true,
+        kind: crate::record::drs::RuleKind::KeepApart { vms: vms.to_vec() },
+    }
+}
+
+/// Stops a VM; its host says so.
+fn stop(lab: &mut Lab, vm: VmId) {
+    let task = lab.inventory.vm_power_off(lab.now, USER, vm).unwrap();
+    answer(lab, vm, task, PowerState::Off);
+}
+
+fn answer(lab: &mut Lab, vm: VmId, task: TaskId, power: PowerState) {
+    let host = lab.inventory.vm(vm).unwrap().host;
+    let message = FromHost::Done { task, vm, result: Ok(power) };
+    lab.inventory.handle_host_message(lab.now, host, message);
+    lab.inventory.assert_invariants();
+}
+
+#[test]
+fn a_vm_starts_where_its_rules_let_it_if_drs_may_choose() {
+    let mut lab = Lab::new(&[100, 100]);
+    let vms = lab.wants.keys().copied().collect::<Vec<_>>();
+    stop(&mut lab, vms[1]);
+    lab.inventory.rule_create(lab.now, USER, lab.cluster, apart(&vms)).unwrap();
+    let fault = lab.inventory.vm_power_on(lab.now, USER, vms[1]).unwrap_err();
+    assert_eq!(
+        fault.message,
+        "VM 'vm1' must not run on host 'h1': rule 'apart' keeps it apart from VM 'vm0'"
+    );
+    lab.edit(EditDrs { mode: Some(DrsMode::Partial), ..EditDrs::default() }).unwrap();
+    let task = lab.inventory.vm_power_on(lab.now, USER, vms[1]).unwrap();
+    answer(&mut lab, vms[1], task, PowerState::Off);
+    answer(&mut lab, vms[1], task, PowerState::Off);
+    answer(&mut lab, vms[1], task, PowerState::On);
+    let record = lab.inventory.vm(vms[1]).unwrap();
+    assert_eq!((record.host, record.power), (lab.hosts[1], PowerState::On));
+    assert_eq!(lab.inventory.task(task).unwrap().state, TaskState::Success);
+    let place = MoveVm { host: Some(lab.hosts[0]), ..MoveVm::default() };
+    let fault = lab.inventory.vm_move(lab.now, USER, vms[1], place).unwrap_err();
+    assert!(fault.message.contains("rule 'apart'"), "{fault}");
+}
+
+#[test]
+fn fully_automated_drs_moves_by_itself_and_tells_what_it_brought() {
+    let mut lab = Lab::new(&[2000, 2000, 2000]);
+    lab.edit(EditDrs { mode: Some(DrsMode::Full), ..EditDrs::default() }).unwrap();
+    for _ in 0..3 {
+        lab.pass();
+    }
+    let status = lab.status();
+    assert!(status.recommendations.is_empty(), "{status:?}");
+    let applied = status.applied.back().expect("it was applied").clone();
+    assert_eq!((applied.tasks.len(), applied.real), (1, None));
+    let moving = lab.inventory.vms().find(|vm| vm.pending.is_some()).unwrap();
+    let (vm, task) = (moving.id, applied.tasks[0]);
+    answer(&mut lab, vm, task, PowerState::On);
+    assert_eq!(lab.inventory.vm(vm).unwrap().host, lab.hosts[1]);
+    for _ in 0..3 {
+        lab.pass();
+    }
+    let applied = lab.status().applied.back().cloned().unwrap();
+    assert_eq!(
+        applied.real.map(|(imbalance, _)| imbalance),
+        Some(applied.expected.imbalance_after)
+    );
+    let told = lab.inventory.events().rev().find(|it| it.kind == EventKind::DrsMeasured).unwrap();
+    assert!(told.detail.contains("where"), "{}", told.detail);
+    assert_eq!(lab.status().why_not, "the cluster is even enough for its migration threshold");
 }

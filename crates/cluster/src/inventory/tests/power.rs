@@ -192,7 +192,7 @@ fn a_host_in_maintenance_takes_no_vms_and_is_there_when_none_runs() {
               = host_maintenance_enter a: Success
               = vm_power_off v: Success
             > on v
-              ! InvalidState: host 'a' is in maintenance; move VM 'v' to another host first
+              ! InvalidState: host 'a' is in maintenance, and no other host can take VM 'v'
             > exit a
               * HostExitedMaintenance a
             > on v
