@@ -24,6 +24,9 @@ use crate::record::ha::{HaSettings, IsolationResponse, StorageResponse};
 /// machine.
 const HOST_LOST_MS: u64 = 20_000;
 
+/// From what an agent decides to the manager's hearing of it, on a busy machine.
+const TOLD_MS: u64 = 5_000;
+
 /// From the order to start a VM to its being seen running, on a busy machine.
 const START_MS: u64 = 15_000;
 
@@ -72,6 +75,11 @@ pub fn expect(fault: &DrillFault, situation: &Situation<'_>) -> Vec<Expectation>
         }
         DrillKind::StorageCut | DrillKind::StorageLost => kept(),
     };
+    if acts && loses_vms(fault.kind) {
+        let timings = &situation.ha.timings;
+        let dead_ms = timings.election_ms + timings.dead_ms + TOLD_MS;
+        expected.extend(host(Outcome::HostDeclaredDead, dead_ms));
+    }
     expected.extend(match stop_after_ms(fault.kind, situation.ha) {
         Some(after_ms) if acts => restarted(situation, after_ms),
         // Its VMs are gone with it, and nobody brings them back.
@@ -180,7 +188,7 @@ impl Outcome {
     const fn is_calm(self) -> bool {
         match self {
             Self::HostKept | Self::VmUndisturbed => true,
-            Self::HostLost | Self::VmRestarted => false,
+            Self::HostLost | Self::HostDeclaredDead | Self::VmRestarted => false,
         }
     }
 
@@ -188,10 +196,18 @@ impl Outcome {
     fn is_told_by(self, kind: EventKind) -> bool {
         match self {
             Self::HostLost | Self::HostKept => kind == EventKind::HostConnectionLost,
-            Self::VmRestarted => kind == EventKind::VmPoweredOn,
-            Self::VmUndisturbed => {
-                matches!(kind, EventKind::VmDied | EventKind::VmPoweredOff | EventKind::VmReset)
+            Self::HostDeclaredDead => kind == EventKind::HaHostDead,
+            Self::VmRestarted => {
+                matches!(kind, EventKind::VmPoweredOn | EventKind::HaVmRestarted)
             }
+            Self::VmUndisturbed => matches!(
+                kind,
+                EventKind::VmDied
+                    | EventKind::VmPoweredOff
+                    | EventKind::VmReset
+                    | EventKind::HaVmStopped
+                    | EventKind::HaVmReset
+            ),
         }
     }
 }

@@ -9,6 +9,8 @@
 pub(crate) mod columns;
 pub(crate) mod console;
 pub(crate) mod deploy;
+pub(crate) mod desk;
+pub(crate) mod drill;
 pub(crate) mod event;
 pub(crate) mod file;
 pub(crate) mod input;
@@ -136,6 +138,10 @@ pub(crate) fn execute(
         "vm_log" => file::log(matches, setting),
         "datastore_upload" => file::upload(matches, setting),
         "datastore_download" => file::download(matches, setting),
+        "drill_preview" | "drill_start" => drill::start(&verb, matches, setting),
+        "drill_show" => drill::show(&verb, matches, setting),
+        "drill_undo" => drill::undo(matches, setting),
+        "drill_run" => drill::run(matches, setting),
         "event_follow" => event::follow(setting),
         "change_watch" => event::watch(matches, setting),
         "stats_query" => stats::query(&verb.row, matches, setting),

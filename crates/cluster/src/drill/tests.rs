@@ -33,9 +33,10 @@ fn outcomes(kind: DrillKind, ha: &HaSettings) -> Vec<(Outcome, EntityRef)> {
 #[test]
 fn a_failed_host_is_lost_and_its_protected_vms_run_again() {
     let lost = (Outcome::HostLost, host(1).into());
+    let dead = (Outcome::HostDeclaredDead, host(1).into());
     let restarted = (Outcome::VmRestarted, vm(7).into());
-    assert_eq!(outcomes(DrillKind::FailHost, &ha()), [lost, restarted]);
-    assert_eq!(outcomes(DrillKind::RackPower, &ha()), [lost, restarted]);
+    assert_eq!(outcomes(DrillKind::FailHost, &ha()), [lost, dead, restarted]);
+    assert_eq!(outcomes(DrillKind::RackPower, &ha()), [lost, dead, restarted]);
     for without in [HaSettings::default(), HaSettings { armed: false, ..ha() }] {
         assert_eq!(outcomes(DrillKind::FailHost, &without), [lost], "nobody restarts them");
     }

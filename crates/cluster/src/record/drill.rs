@@ -134,6 +134,8 @@ pub enum Outcome {
     HostLost,
     /// The manager reaches the host all the time.
     HostKept,
+    /// HA declares the host dead.
+    HostDeclaredDead,
     /// The VM stopped with its host and runs again.
     VmRestarted,
     /// The VM runs on as if nothing had happened.

@@ -351,6 +351,7 @@ fn show_expected(
     };
     let outcome = match expected.outcome {
         Outcome::HostLost => DrillOutcome::HostLost,
+        Outcome::HostDeclaredDead => DrillOutcome::HostDeclaredDead,
         Outcome::HostKept => DrillOutcome::HostKept,
         Outcome::VmRestarted => DrillOutcome::VmRestarted,
         Outcome::VmUndisturbed => DrillOutcome::VmUndisturbed,

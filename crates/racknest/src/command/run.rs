@@ -6,10 +6,11 @@ use racknest_api::operation::{AnswerForm, Method};
 use racknest_api::v1::task::Task;
 use serde_json::Value;
 
+use super::desk::Desk;
 use super::select::{Target, is_pattern, targets};
 use super::verb::Verb;
 use super::{Setting, columns, input, path_argument, task};
-use crate::client::Client;
+use crate::client::{CallError, Client};
 use crate::print::{self, Format};
 
 /// Carries out a verb.
@@ -92,7 +93,8 @@ fn for_each(
     for target in targets {
         match client.ask(&verb.row, &[&target.id], query, body) {
             Ok(answer) => answers.push((target.name.clone(), answer)),
-            Err(error @ crate::client::CallError::Fault(_)) => {
+            Err(error) if is_done_at_the_box(verb, client, &error, &[&target.name], body)? => {}
+            Err(error @ CallError::Fault(_)) => {
                 refused.push((target.name.clone(), error.to_string()));
             }
             // There is no use in asking for the others.
@@ -117,10 +119,27 @@ fn for_each_nic(
     let nics = matches.get_many::<String>(&path_argument("nic")).into_iter().flatten();
     let mut answers = vec![];
     for nic in nics {
-        let answer = client.ask(&verb.row, &[host, nic], query, body)?;
-        answers.push((format!("{host} {nic}"), answer));
+        match client.ask(&verb.row, &[host, nic], query, body) {
+            Ok(answer) => answers.push((format!("{host} {nic}"), answer)),
+            Err(error) if is_done_at_the_box(verb, client, &error, &[host, nic], body)? => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    show(verb, setting, client, answers)
+    if answers.is_empty() { Ok(()) } else { show(verb, setting, client, answers) }
+}
+
+/// Power and cables can be switched while the manager is dead.
+fn is_done_at_the_box(
+    verb: &Verb,
+    client: &Client,
+    error: &CallError,
+    names: &[&str],
+    body: &Value,
+) -> anyhow::Result<bool> {
+    match Desk::instead(client, error)? {
+        Some(desk) => desk.carry_out(verb.row.id, names, body),
+        None => Ok(false),
+    }
 }
 
 /// What a message about one request is about.

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command};
 use racknest_api::operation::OperationRow;
 
-use super::{console, event, file, input, path_argument, row, session, stats};
+use super::{console, drill, event, file, input, path_argument, row, session, stats};
 
 /// An operation as a command.
 #[derive(Clone, Debug)]
@@ -104,6 +104,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("drill_preview", &["racknest drill preview isolate-host esx03"]),
+    (
+        "drill_run",
+        &[
+            "racknest drill run game-day.toml",
+            "racknest drill run game-day.toml --markdown report.md --json report.json",
+        ],
+    ),
     ("drill_undo", &["racknest drill undo last"]),
     ("drill_show", &["racknest drill show last"]),
     ("host_add", &["racknest host add esx09 --cluster lab --rack rack2"]),
@@ -146,7 +153,8 @@ const SAMPLES: &[(&str, &str)] = &[
 pub(crate) fn all() -> impl Iterator<Item = Verb> {
     let own = racknest_api::operations().map(|row| Verb { row: *row, words: words(row.id) });
     // A verb that is made of another's requests has an id of its own.
-    let composed = [("event_follow", "change_watch"), ("task_wait", "task_show")];
+    let composed =
+        [("drill_run", "box_about"), ("event_follow", "change_watch"), ("task_wait", "task_show")];
     let composed = composed.into_iter().map(|(id, of)| Verb {
         row: OperationRow { id, summary: composed_summary(id), ..*row(of) },
         words: words(id),
@@ -156,6 +164,7 @@ pub(crate) fn all() -> impl Iterator<Item = Verb> {
 
 fn composed_summary(id: &str) -> &'static str {
     match id {
+        "drill_run" => "Plays an exercise from a file and reports; ends with 1 if it fails.",
         "event_follow" => "Prints events as they happen.",
         _ => "Waits until a task ends, and ends as it does.",
     }
@@ -228,6 +237,7 @@ impl Verb {
             "datastore_upload" => file::upload_arguments(command),
             "datastore_download" => file::download_arguments(command),
             "stats_query" => stats::arguments(command),
+            "drill_run" => drill::run_arguments(command),
             "event_follow" => event::follow_arguments(command),
             _ if takes_many && self.is_deletion() => command.arg(
                 Arg::new("yes")

@@ -1,0 +1,199 @@
+//! Power and cables by hand: what can be done at the desk of a box while its manager is dead.
+//!
+//! The manager checks names and privileges, and writes down what is done. Without it whoever may
+//! open the box's socket is its owner, and the socket knows machines by name.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, bail};
+use racknest_api::v1::drill::{DrillKind, NewDrill};
+use racknest_api::v1::host::{LinkSlowing, LinkWay};
+use racknest_types::fault::Fault;
+use racknest_underlay::{
+    Control, Impairment, LinkFaults, MachineName, NicName, PowerState, StorageState,
+};
+use serde_json::Value;
+
+use crate::boxes::supervise::MANAGER;
+use crate::boxes::{BoxHome, ask};
+use crate::client::{CallError, Client};
+use crate::print;
+
+/// The desk of a box on this machine.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    control: Control,
+}
+
+impl Desk {
+    /// The desk of the box that the client's profile is of, if it is one of this machine and runs.
+    pub(crate) fn of(client: &Client) -> anyhow::Result<Option<Self>> {
+        let Some(directory) = &client.profile.directory else { return Ok(None) };
+        let home = BoxHome::new(directory)?;
+        if !home.is_running()? {
+            return Ok(None);
+        }
+        Ok(home.load()?.map(|file| Self { control: file.control() }))
+    }
+
+    /// The desk, if the error is that the manager is not reached and the box is there.
+    pub(crate) fn instead(client: &Client, error: &CallError) -> anyhow::Result<Option<Self>> {
+        match error {
+            CallError::Unreachable { .. } => Self::of(client),
+            CallError::Fault(_) | CallError::Answer { .. } => Ok(None),
+        }
+    }
+
+    /// Does what an operation would do; false if it is none of power and cables.
+    pub(crate) fn carry_out(&self, id: &str, names: &[&str], body: &Value) -> anyhow::Result<bool> {
+        let Some(host) = names.first() else { return Ok(false) };
+        let machine = || host.parse::<MachineName>();
+        match id {
+            "host_fail" => ask(self.control.power_off(&machine()?))?,
+            "host_recover" => ask(self.control.power_on(&machine()?))?,
+            "host_hang" => ask(self.control.hang(&machine()?, true))?,
+            "host_unhang" => ask(self.control.hang(&machine()?, false))?,
+            "link_cut" | "link_restore" | "link_slow" => {
+                let nic: NicName = names.get(1).context("a NIC is named")?.parse()?;
+                ask(self.change_link(id, &machine()?, &nic, body))?;
+            }
+            _ => return Ok(false),
+        }
+        let what = names.join(" ");
+        print::note(format!("{what}: done at the box; the manager is dead and will not know"));
+        Ok(true)
+    }
+
+    async fn change_link(
+        &self,
+        id: &str,
+        machine: &MachineName,
+        nic: &NicName,
+        body: &Value,
+    ) -> Result<(), Fault> {
+        let control = &self.control;
+        match id {
+            "link_cut" if body["permanent"] == true => {
+                control.set_storage(machine, StorageState::DeviceLost).await
+            }
+            "link_cut" => control.cut(machine, nic).await,
+            "link_restore" => {
+                control.restore(machine, nic).await?;
+                if nic.as_str() == racknest_underlay::STORAGE_ADAPTER {
+                    return Ok(());
+                }
+                control.impair(machine, nic, LinkFaults::default()).await
+            }
+            _ => {
+                let slowing = serde_json::from_value(body.clone());
+                let slowing = slowing.map_err(|error| Fault::invalid(error.to_string()))?;
+                control.impair(machine, nic, faults(&slowing)).await
+            }
+        }
+    }
+
+    /// Sets a drill off, or undoes it.
+    pub(crate) fn drill(&self, drill: &NewDrill, is_on: bool) -> anyhow::Result<()> {
+        if drill.rack.is_some() {
+            bail!("only the manager knows what stands in a rack, and it is dead: name the hosts");
+        }
+        let machines = drill.hosts.iter().map(|host| host.parse());
+        let machines: Vec<MachineName> = machines.collect::<Result<_, _>>()?;
+        ask(async {
+            if drill.kind == DrillKind::Partition {
+                let group: BTreeSet<MachineName> = machines.into_iter().collect();
+                return self.control.partition(if is_on { vec![group] } else { vec![] }).await;
+            }
+            for machine in &machines {
+                self.drill_one(drill, machine, is_on).await?;
+            }
+            Ok(())
+        })
+    }
+
+    async fn drill_one(
+        &self,
+        drill: &NewDrill,
+        machine: &MachineName,
+        is_on: bool,
+    ) -> Result<(), Fault> {
+        let control = &self.control;
+        let state = |lost| if is_on { lost } else { StorageState::Connected };
+        match drill.kind {
+            DrillKind::FailHost | DrillKind::RackPower if is_on => control.power_off(machine).await,
+            DrillKind::FailHost | DrillKind::RackPower => control.power_on(machine).await,
+            DrillKind::HangAgent => control.hang(machine, is_on).await,
+            DrillKind::StorageCut => {
+                control.set_storage(machine, state(StorageState::AllPathsDown)).await
+            }
+            DrillKind::StorageLost => {
+                control.set_storage(machine, state(StorageState::DeviceLost)).await
+            }
+            DrillKind::IsolateHost | DrillKind::SlowLink | DrillKind::LossyLink => {
+                let links = control.links().await?;
+                for link in links.iter().filter(|link| link.machine == *machine) {
+                    self.drill_link(drill, machine, &link.nic, is_on).await?;
+                }
+                Ok(())
+            }
+            DrillKind::Partition | DrillKind::KillManager => Ok(()),
+        }
+    }
+
+    async fn drill_link(
+        &self,
+        drill: &NewDrill,
+        machine: &MachineName,
+        nic: &NicName,
+        is_on: bool,
+    ) -> Result<(), Fault> {
+        let is_meant = drill.nics.is_empty() || drill.nics.iter().any(|name| name == nic.as_str());
+        match drill.kind {
+            _ if !is_meant => Ok(()),
+            DrillKind::IsolateHost if is_on => self.control.cut(machine, nic).await,
+            DrillKind::IsolateHost => self.control.restore(machine, nic).await,
+            _ => {
+                let one = Impairment {
+                    delay_us: drill.delay_us.unwrap_or_default(),
+                    jitter_us: drill.jitter_us.unwrap_or_default(),
+                    loss_ppm: drill.loss_ppm.unwrap_or_default(),
+                    rate_bps: drill.rate_bps.unwrap_or_default(),
+                    ..Impairment::default()
+                };
+                let faults = LinkFaults { inward: one, outward: one, seed: 0 };
+                let faults = if is_on { faults } else { LinkFaults::default() };
+                self.control.impair(machine, nic, faults).await
+            }
+        }
+    }
+
+    /// Gives the manager its power back, if that was taken; whether it was.
+    pub(crate) fn revive_manager(&self) -> anyhow::Result<bool> {
+        let manager: MachineName = MANAGER.parse()?;
+        let outlets = ask(self.control.power())?;
+        let is_off =
+            outlets.iter().any(|one| one.machine == manager && one.power == PowerState::Off);
+        if is_off {
+            ask(self.control.power_on(&manager))?;
+        }
+        Ok(is_off)
+    }
+}
+
+fn faults(slowing: &LinkSlowing) -> LinkFaults {
+    let one = Impairment {
+        is_cut: slowing.cut,
+        delay_us: slowing.delay_us.unwrap_or_default(),
+        jitter_us: slowing.jitter_us.unwrap_or_default(),
+        loss_ppm: slowing.loss_ppm.unwrap_or_default(),
+        duplicate_ppm: slowing.duplicate_ppm.unwrap_or_default(),
+        reorder_ppm: slowing.reorder_ppm.unwrap_or_default(),
+        rate_bps: slowing.rate_bps.unwrap_or_default(),
+    };
+    let (none, seed) = (Impairment::default(), slowing.seed.unwrap_or_default());
+    match slowing.one_way {
+        None => LinkFaults { inward: one, outward: one, seed },
+        Some(LinkWay::In) => LinkFaults { inward: one, outward: none, seed },
+        Some(LinkWay::Out) => LinkFaults { inward: none, outward: one, seed },
+    }
+}
