@@ -327,3 +327,30 @@ fn a_host_whose_vm_was_taken_over_kills_its_copy_when_it_looks() {
     "#]],
     );
 }
+
+#[test]
+fn vspheres_timings_let_an_isolated_host_respond_after_a_minute() {
+    check("hosts 3; vm a on 1; isolation off; vsphere; run 30s; cut 1; run 80s", expect![[r#"
+        > hosts 3
+        > vm a on 1
+        > isolation off
+        > vsphere
+        > run 30s
+          0.129 esx3 Electing: no primary is heard
+          1.000 esx3 Primary: the hosts that are heard have no better one
+          1.001 esx1 Secondary(host-3): it beats
+          1.001 esx2 Secondary(host-3): it beats
+        > cut 1
+        > run 80s
+          32.178 esx3 HostState(host-1, Suspected): silent on the network for 3.0 s; its datastores are being watched
+          34.132 esx3 HostState(host-1, Partitioned): silent on the network for 4.9 s; beats on a datastore
+          34.177 esx1 Electing: no primary is heard
+          59.130 esx1 HostState(host-1, Isolated): no host and no isolation address is heard, and others beat on datastores, for 30.0 s
+          60.132 esx3 HostState(host-1, Isolated): silent on the network for 30.9 s; beats on a datastore, and says there that it is cut off
+          89.130 esx1 stops vm-1: Abandon
+          89.130 esx1 Stopped(vm-1): isolation response of a host cut off from 2 other hosts
+          91.132 esx3 Placed { vm: vm-1, host: host-2, attempt: 1 }: esx1 has abandoned it; esx2 has the most room, 125 per mille with it
+          91.133 esx2 starts vm-1 after 1
+          91.234 esx3 Restarted { vm: vm-1, host: host-2 }: attempt 1, under epoch 2
+    "#]]);
+}
