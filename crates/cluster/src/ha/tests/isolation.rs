@@ -330,7 +330,9 @@ fn a_host_whose_vm_was_taken_over_kills_its_copy_when_it_looks() {
 
 #[test]
 fn vspheres_timings_let_an_isolated_host_respond_after_a_minute() {
-    check("hosts 3; vm a on 1; isolation off; vsphere; run 30s; cut 1; run 80s", expect![[r#"
+    check(
+        "hosts 3; vm a on 1; isolation off; vsphere; run 30s; cut 1; run 80s",
+        expect![[r#"
         > hosts 3
         > vm a on 1
         > isolation off
@@ -352,5 +354,6 @@ fn vspheres_timings_let_an_isolated_host_respond_after_a_minute() {
           91.132 esx3 Placed { vm: vm-1, host: host-2, attempt: 1 }: esx1 has abandoned it; esx2 has the most room, 125 per mille with it
           91.133 esx2 starts vm-1 after 1
           91.234 esx3 Restarted { vm: vm-1, host: host-2 }: attempt 1, under epoch 2
-    "#]]);
+    "#]],
+    );
 }
