@@ -106,7 +106,8 @@ pub fn may_write(current: Option<&RunLease>, by: HostId, epoch: u64) -> bool {
 }
 
 /// The lease to write when its holder's copy has changed: stopped, abandoned, or of another spec.
-/// `None` if the lease is not the holder's any more, which then has nothing to say.
+/// `None` if the lease is not the holder's any more, which then has nothing to say; nor is a VM
+/// abandoned that was stopped.
 #[must_use]
 pub fn changed(
     current: Option<&RunLease>,
@@ -116,6 +117,10 @@ pub fn changed(
     spec: Option<VmSpec>,
 ) -> Option<RunLease> {
     let current = current.filter(|lease| may_write(Some(lease), by, epoch))?;
+    // Whoever gives away a VM that has just been stopped cleanly would have it started again.
+    if current.state == LeaseState::Stopped && state == LeaseState::Abandoned {
+        return None;
+    }
     let spec = spec.unwrap_or_else(|| current.spec.clone());
     Some(RunLease { state, spec, ..current.clone() })
 }

@@ -12,6 +12,7 @@ use crate::command::deploy::{self, DeployArgs};
 use crate::command::profile::{self, ProfileCommand};
 use crate::command::{self, Setting};
 use crate::down::{self, DownArgs};
+use crate::simulate::{self, SimulateArgs};
 use crate::up::{self, UpArgs};
 use crate::{print, status};
 
@@ -45,6 +46,7 @@ pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<(
         ["down"] => down::down(&DownArgs::from_arg_matches(last)?, &setting),
         ["status"] => status::status(&setting),
         ["diff"] => deploy::diff(&DeployArgs::from_arg_matches(last)?, &setting),
+        ["simulate"] => simulate::simulate(&SimulateArgs::from_arg_matches(last)?, &setting),
         ["apply"] => deploy::apply(&DeployArgs::from_arg_matches(last)?, &setting),
         ["profile", ..] => {
             let (_, matches) = matches.subcommand().context("a subcommand is required")?;
@@ -122,6 +124,17 @@ pub(crate) fn tree(asked: Option<&str>) -> Command {
                 Command::new("apply").about("Make the rack what a deployment file says"),
             ),
             &["racknest apply racknest.toml", "racknest apply racknest.toml --prune"],
+        ))
+        .subcommand(with_examples(
+            SimulateArgs::augment_args(
+                Command::new("simulate")
+                    .about("Play years of failures, and say what they would do"),
+            ),
+            &[
+                "racknest simulate",
+                "racknest simulate racknest.toml --years 100",
+                "racknest simulate --hosts 8 --vms 60 --host-mtbf 8760 --timings vsphere -o json",
+            ],
         ));
     root.subcommands(command::kinds(asked))
         .subcommand(with_examples(

@@ -10,6 +10,7 @@ mod down;
 mod login;
 mod print;
 mod profile;
+mod simulate;
 mod status;
 mod up;
 

@@ -28,10 +28,12 @@ const LAYERS: &[(&str, &[&str])] = &[
             "racknest-api",
             "racknest-host",
             "racknest-manager",
+            "racknest-sim",
             "racknest-types",
             "racknest-underlay",
         ],
     ),
+    ("racknest-sim", &["racknest-cluster", "racknest-types"]),
     ("racknest-e2e", &["racknest-api", "racknest-types"]),
     ("xtask", &[]),
 ];

@@ -133,8 +133,13 @@ impl Inventory {
         }
         self.note_epoch(report);
         let vm = &self.vms[&report.vm];
-        if vm.power == report.power || vm.pending.is_some() && !died {
-            // While a step is under way its answer says how it ended.
+        if vm.power == report.power {
+            return;
+        }
+        if vm.pending.is_some() && !died {
+            // The answer of the step says what was done; if it is a failure it does not say how the
+            // VM is, so that is noted as it comes.
+            self.set_power(now, report.vm, report.power);
             return;
         }
         let kind = match report.power {

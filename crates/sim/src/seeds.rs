@@ -1,0 +1,68 @@
+//! Which seeds are run, and how a failing one is told.
+
+use std::fmt::Write as _;
+
+use crate::bug::Bug;
+use crate::run::{Options, Outcome, run};
+
+/// Seeds that once found a mistake. They are run with every test.
+pub const FOUND: &[u64] = &[];
+
+/// The seed of this place in a series, so that neighbouring bases share none.
+#[must_use]
+pub fn nth(base: u64, place: u64) -> u64 {
+    base.wrapping_add(place.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// The base that a commit hash gives: its first 16 digits.
+#[must_use]
+pub fn base_of_commit(hash: &str) -> Option<u64> {
+    let digits = hash.trim().get(..16)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// Runs a seed twice.
+///
+/// # Errors
+/// An invariant did not hold, or the runs differ; with all that is needed to look into it.
+pub fn check(seed: u64) -> Result<Outcome, String> {
+    let outcome = run(seed, Options::default());
+    if outcome.violation.is_some() {
+        return Err(describe(seed, &outcome));
+    }
+    let again = run(seed, Options::default());
+    if again.hash != outcome.hash {
+        return Err(format!("seed {seed}: two runs differ; look for what is not from the seed"));
+    }
+    Ok(outcome)
+}
+
+/// How a failing run is told: seed, invariant, the last lines, and how to have it again.
+#[must_use]
+pub fn describe(seed: u64, outcome: &Outcome) -> String {
+    let mut text = String::new();
+    if let Some(violation) = &outcome.violation {
+        writeln!(text, "seed {seed}: {}: {}", violation.invariant, violation.what)
+            .expect("a string takes what is written");
+    }
+    writeln!(
+        text,
+        "{}replay: cargo run -p racknest-sim -- --seed {seed} --transcript",
+        outcome.transcript
+    )
+    .expect("a string takes what is written");
+    text
+}
+
+/// The first of so many seeds that catches a planted bug, and the invariant that did.
+#[must_use]
+pub fn first_to_catch(bug: Bug, base: u64, seeds: u64) -> Option<(u64, &'static str)> {
+    let options = Options { bug: Some(bug), is_watched: false };
+    (0..seeds).find_map(|place| {
+        let seed = nth(base, place);
+        let violation = run(seed, options).violation?;
+        // What fails without the bug too, was not found by way of it.
+        let holds_without = run(seed, Options::default()).violation.is_none();
+        holds_without.then_some((place + 1, violation.invariant))
+    })
+}
