@@ -255,10 +255,11 @@ fn request_work(task: TaskId, vm: VmId, request: Request) -> Work {
         Request::Shutdown => Work::new(vm, goal, [Act::Register(Off), Act::Ask(false)]),
         Request::Suspend => Work::new(vm, goal, [stopped, kill, Act::Register(Suspended)]),
         Request::Reset => Work::new(vm, goal, [Act::ResetGuest]),
-        // Their disks are not modelled: whoever has the VM has them all.
+        // Neither disks nor migrations are modelled, and nothing here asks for the latter.
         Request::Snapshot { .. }
         | Request::Revert { .. }
         | Request::DeleteSnapshot { .. }
+        | Request::Migrate { .. }
         | Request::Reconfigure { .. } => Work::new(vm, goal, []),
     }
 }
