@@ -83,7 +83,7 @@ fn spec() -> VmSpec {
         id: VM,
         uuid: 7,
         name: "web07".into(),
-        home: "[ds1] web07".parse().unwrap(),
+        home: "[ds1] web07".parse().expect("a path"),
         config: VmConfig {
             vcpus: 1,
             memory: Bytes::from_mib(512),
@@ -98,7 +98,7 @@ fn spec() -> VmSpec {
 
 /// The manager's end of a host's connection.
 async fn connect(underlay: &Underlay, number: u64, name: &str) -> Stream {
-    let machine = name.parse().unwrap();
+    let machine = name.parse().expect("a name");
     let mut control = loop {
         // Until the host is plugged in the underlay does not know it.
         match underlay.dial(&machine, CONTROL_PORT).await {
@@ -112,13 +112,13 @@ async fn connect(underlay: &Underlay, number: u64, name: &str) -> Stream {
         &ToHost::Hello { version: VERSION, mounts: vec![], sample_seconds: 600, host },
     )
     .await;
-    let hello = read_message(&mut control, MESSAGE_BYTES_MAX).await.unwrap();
+    let hello = read_message(&mut control, MESSAGE_BYTES_MAX).await.expect("an answer");
     assert!(matches!(hello, Some(FromHost::Hello { .. })), "{hello:?}");
     control
 }
 
 async fn send(control: &mut Stream, message: &ToHost) {
-    write_message(control, message, MESSAGE_BYTES_MAX).await.unwrap();
+    write_message(control, message, MESSAGE_BYTES_MAX).await.expect("a host that reads");
 }
 
 /// Passes on what a host says.
@@ -156,15 +156,16 @@ async fn the_vm_of_a_host_that_is_cut_off_is_restarted_by_another() {
     let (mut is_powered, mut is_led, mut is_cut) = (false, false, false);
     let (host, report) = loop {
         let (host, message) = news.recv().await.unwrap();
-        match message {
-            FromHost::Done { result, .. } => is_powered = result == Ok(PowerState::On),
-            FromHost::Ha(reports) => {
-                is_led |= reports.iter().any(|it: &HaReport| it.what == HaNews::Primary);
-            }
-            FromHost::VmChanged { report, .. } if report.power == PowerState::On => {
-                break (host, report);
-            }
-            other => drop(other),
+        if let FromHost::Done { result, .. } = &message {
+            is_powered = *result == Ok(PowerState::On);
+        }
+        if let FromHost::Ha(reports) = &message {
+            is_led |= reports.iter().any(|it: &HaReport| it.what == HaNews::Primary);
+        }
+        if let FromHost::VmChanged { report, .. } = message
+            && report.power == PowerState::On
+        {
+            break (host, report);
         }
         if is_powered && is_led && !is_cut {
             is_cut = true;

@@ -294,11 +294,8 @@ impl<D: Driver> Performer<D> {
     /// another host has it.
     pub(super) async fn own_epoch(&self, spec: &VmSpec) -> Result<Option<u64>, Fault> {
         let leases = &self.tools.leases;
-        let newest = match leases.newest(spec).await {
-            Ok(newest) => newest,
-            // It is known without; a start will say what is wrong.
-            Err(_) => return Ok(Some(0)),
-        };
+        // Without a look it is known all the same; a start will say what is wrong.
+        let Ok(newest) = leases.newest(spec).await else { return Ok(Some(0)) };
         let Some(lease) = newest.map(|saved| saved.lease) else { return Ok(Some(0)) };
         if Some(lease.holder) == leases.holder() {
             return Ok(Some(lease.epoch));
