@@ -15,11 +15,13 @@ pub mod drill;
 pub mod drs;
 pub mod event;
 pub mod folder;
+pub mod ha;
 pub mod host;
 pub mod network;
 pub mod permission;
 pub mod pool;
 pub mod role;
+pub mod rule;
 pub mod session;
 pub mod snapshot;
 pub mod stats;
@@ -42,6 +44,8 @@ pub fn operations() -> impl Iterator<Item = &'static OperationRow> {
         folder::OPERATIONS,
         cluster::OPERATIONS,
         drs::OPERATIONS,
+        ha::OPERATIONS,
+        rule::OPERATIONS,
         pool::OPERATIONS,
         host::OPERATIONS,
         vm::OPERATIONS,

@@ -20,6 +20,8 @@ mod drill;
 mod drs;
 mod event;
 mod folder;
+mod ha;
+mod ha_view;
 mod host;
 mod network;
 mod permission;
@@ -27,6 +29,7 @@ mod pool;
 mod range;
 mod role;
 mod routes;
+mod rule;
 mod session;
 mod snapshot;
 mod stats;
@@ -70,6 +73,8 @@ fn routes() -> Routes {
         folder::mount,
         cluster::mount,
         drs::mount,
+        ha::mount,
+        rule::mount,
         pool::mount,
         host::mount,
         vm::mount,

@@ -6,6 +6,7 @@
 
 pub(crate) mod actual;
 pub(crate) mod apply;
+pub(crate) mod availability;
 pub(crate) mod config;
 pub(crate) mod guest;
 pub(crate) mod plan;
@@ -16,6 +17,7 @@ use std::path::Path;
 
 use racknest_types::bytes::Bytes;
 
+use availability::Availability;
 use config::{BootName, DriverName, File, Options};
 use series::Series;
 
@@ -54,6 +56,8 @@ pub(crate) struct Deployment {
     pub(crate) templates: Vec<Template>,
     /// Its VMs.
     pub(crate) vms: Vec<Vms>,
+    /// What its cluster wants of HA, and of rules.
+    pub(crate) availability: Availability,
 }
 
 /// A host as it should be.
@@ -235,6 +239,7 @@ pub(crate) fn check(file: &File) -> Result<Deployment, String> {
         datastores: file.datastores.clone(),
         networks: file.networks.clone(),
         templates,
+        availability: Availability::check(file, &vms)?,
         vms,
     })
 }

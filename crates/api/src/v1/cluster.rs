@@ -8,6 +8,7 @@ use crate::operation::{Nothing, operations};
 use crate::page::Page;
 use crate::reference::Reference;
 use crate::v1::folder::Rename;
+use crate::v1::ha::ClusterHa;
 
 operations! {
     /// Lists the clusters.
@@ -68,6 +69,8 @@ pub struct Cluster {
     /// Which VM would find no host if which host failed; absent if any one host may fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cannot_lose: Option<String>,
+    /// What it wants of HA, and how that stands.
+    pub ha: ClusterHa,
 }
 
 /// A new cluster.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::operation::{Nothing, operations};
 use crate::page::Page;
 use crate::reference::Reference;
+use crate::v1::ha::HostHa;
 use crate::v1::task::Task;
 
 operations! {
@@ -106,6 +107,9 @@ pub struct Host {
     /// What it used in the last sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<HostUsage>,
+    /// How it stands in its cluster's HA; absent where HA is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ha: Option<HostHa>,
 }
 
 /// Whether the manager reaches a host.

@@ -14,6 +14,7 @@ use crate::operation::operations;
 use crate::page::Page;
 use crate::reference::Reference;
 use crate::v1::folder::Rename;
+use crate::v1::ha::{VmHa, VmHaPatch};
 use crate::v1::task::Task;
 use crate::v1::vm_config::{Boot, Disk, NewDisk, NewNic, Nic, NicPatch, Workload};
 
@@ -63,6 +64,9 @@ operations! {
     /// Moves a VM to another folder or pool at once, to another host by a task.
     VmMove = "vm_move": Post "/api/v1/vms/{vm}/move",
         access Privilege("VirtualMachine.Inventory.Move"), body Json(VmMoveSpec), answer Json(VmMoved);
+    /// Changes what HA does differently for a VM.
+    VmHaEdit = "vm_ha": Patch "/api/v1/vms/{vm}/ha",
+        access Privilege("VirtualMachine.Config.Settings"), body Json(VmHaPatch), answer Json(Vm);
     /// Takes a VM into the inventory whose files are on a datastore, as its `vm.json` describes it.
     VmRegister = "vm_register": Post "/api/v1/vm-registrations",
         access Privilege("VirtualMachine.Inventory.Register"), body Json(VmRegistration), answer Accepted(Task);
@@ -145,6 +149,9 @@ pub struct Vm {
     /// first DRS pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score_permille: Option<u16>,
+    /// What HA does with it; absent for a template, and in lists where it has no settings of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ha: Option<VmHa>,
     /// What can be done to it now. Left out of lists; `vm_show` has it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub allowed_actions: BTreeMap<String, AllowedAction>,

@@ -139,7 +139,7 @@ impl Inventory {
     ) -> Result<(), Fault> {
         let mut record = self.cluster(cluster)?.clone();
         let place = place_of_group(&record, name)?;
-        if let Some(rule) = record.rules.iter().find(|rule| speaks_of(rule, name)) {
+        if let Some(rule) = record.rules.iter().find(|rule| rule.speaks_of(name)) {
             return Err(Fault::new(
                 FaultCode::ResourceInUse,
                 format!("rule '{}' speaks of group '{name}'; delete the rule first", rule.name),
@@ -269,16 +269,6 @@ pub(super) fn vm_lists(record: &mut ClusterRecord) -> impl Iterator<Item = &mut 
         GroupMembers::Hosts(_) => None,
     });
     rules.chain(groups)
-}
-
-fn speaks_of(rule: &Rule, name: &str) -> bool {
-    match &rule.kind {
-        RuleKind::KeepTogether { .. } | RuleKind::KeepApart { .. } => false,
-        RuleKind::RunOn { vm_group, host_group } | RuleKind::NotRunOn { vm_group, host_group } => {
-            vm_group == name || host_group == name
-        }
-        RuleKind::StartAfter { vm_group, depends_on } => vm_group == name || depends_on == name,
-    }
 }
 
 fn place_of_rule(record: &ClusterRecord, name: &str) -> Result<usize, Fault> {

@@ -122,6 +122,23 @@ pub struct Rule {
     pub kind: RuleKind,
 }
 
+impl Rule {
+    /// Whether it names this group.
+    #[must_use]
+    pub fn speaks_of(&self, group: &str) -> bool {
+        match &self.kind {
+            RuleKind::KeepTogether { .. } | RuleKind::KeepApart { .. } => false,
+            RuleKind::RunOn { vm_group, host_group }
+            | RuleKind::NotRunOn { vm_group, host_group } => {
+                vm_group == group || host_group == group
+            }
+            RuleKind::StartAfter { vm_group, depends_on } => {
+                vm_group == group || depends_on == group
+            }
+        }
+    }
+}
+
 /// What a rule asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RuleKind {

@@ -13,9 +13,9 @@ use racknest_types::fault::Fault;
 
 use super::call::Call;
 use super::convert::{count, datacenter, reference};
-use super::folder;
 use super::routes::Routes;
 use super::usage::Usage;
+use super::{folder, ha_view};
 
 pub(super) fn mount(routes: Routes) -> Routes {
     routes
@@ -26,7 +26,7 @@ pub(super) fn mount(routes: Routes) -> Routes {
         .on::<ClusterDelete, _>(delete)
 }
 
-fn show(inventory: &Inventory, usage: &Usage<'_>, cluster: &ClusterRecord) -> Cluster {
+pub(super) fn show(inventory: &Inventory, usage: &Usage<'_>, cluster: &ClusterRecord) -> Cluster {
     let hosts: Vec<&HostRecord> = inventory.hosts_of(cluster.id).collect();
     let used = usage.of_hosts(hosts.iter().copied());
     let drs = inventory.drs_found(cluster.id);
@@ -50,6 +50,7 @@ fn show(inventory: &Inventory, usage: &Usage<'_>, cluster: &ClusterRecord) -> Cl
         imbalance_permille: drs.map(|drs| drs.imbalance.combined_ppm / 1000),
         score_permille: drs.map(|drs| drs.score),
         cannot_lose: drs.and_then(|drs| drs.unplaceable.clone()),
+        ha: ha_view::cluster(inventory, cluster),
     }
 }
 

@@ -28,8 +28,8 @@ use racknest_underlay::{
 use super::call::{Call, View};
 use super::convert::{Cut, count, datacenter, fits, reference, time};
 use super::routes::Routes;
-use super::task;
 use super::usage::Usage;
+use super::{ha_view, task};
 
 pub(super) fn mount(routes: Routes) -> Routes {
     routes
@@ -81,6 +81,7 @@ fn show(inventory: &Inventory, usage: &Usage<'_>, host: &HostRecord) -> Host {
         vms_powered_on: count(running()),
         memory_granted_mib: running().map(|vm| vm.config.memory.mib()).sum(),
         usage: usage.of_host(host.id),
+        ha: ha_view::host(inventory, host),
     }
 }
 

@@ -15,6 +15,7 @@ use racknest_types::bytes::Bytes;
 use racknest_types::id::{NetworkId, VmId};
 
 use super::convert::{count, datacenter, reference, time};
+use super::ha_view;
 use super::usage::Usage;
 
 /// A VM as lists show it: without what can be done to it.
@@ -54,13 +55,18 @@ pub(super) fn show(inventory: &Inventory, usage: &Usage<'_>, vm: &VmRecord) -> V
         created: time(vm.created),
         usage: usage.of_vm(vm.id),
         score_permille: inventory.vm_score(cluster, vm.id),
+        ha: ha_view::vm_if_own(inventory, vm),
         allowed_actions: BTreeMap::new(),
     }
 }
 
 /// A VM with what can be done to it.
 pub(super) fn show_whole(inventory: &Inventory, usage: &Usage<'_>, vm: &VmRecord) -> Vm {
-    Vm { allowed_actions: allowed_actions(inventory, vm.id), ..show(inventory, usage, vm) }
+    Vm {
+        ha: ha_view::vm(inventory, vm),
+        allowed_actions: allowed_actions(inventory, vm.id),
+        ..show(inventory, usage, vm)
+    }
 }
 
 /// What can be done to a VM, and why not the rest; nothing for a VM that is not there.

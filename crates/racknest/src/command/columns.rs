@@ -64,6 +64,8 @@ const TABLE: &[(&str, &[Column])] = &[
             ("MEMORY", "memory_mib:mib"),
             ("VMS", "vm_count"),
             ("ON", "vms_powered_on"),
+            ("HA", "ha.role"),
+            ("HEALTH", "ha.health"),
             ("GUEST CODE", "accelerator"),
         ],
     ),
@@ -102,6 +104,7 @@ const TABLE: &[(&str, &[Column])] = &[
             ("MHZ", "cpu_mhz"),
             ("MEMORY", "memory_mib:mib"),
             ("MEMORY USED", "memory_used_mib:mib"),
+            ("HA", "ha.enabled"),
         ],
     ),
     (
@@ -129,6 +132,22 @@ const TABLE: &[(&str, &[Column])] = &[
             ("BEGAN", "created:time"),
             ("WHY NOT", "error.message"),
         ],
+    ),
+    (
+        "cluster_rule_list",
+        &[
+            ("NAME", "name"),
+            ("KIND", "kind"),
+            ("STRENGTH", "strength"),
+            ("ENABLED", "is_enabled"),
+            ("VMS", "vm_group|vms"),
+            ("WITH", "host_group|after_group"),
+            ("NO EFFECT BECAUSE", "conflict"),
+        ],
+    ),
+    (
+        "cluster_group_list",
+        &[("NAME", "name"), ("HOLDS", "holds"), ("MEMBERS", "vms|hosts"), ("RULES", "rules")],
     ),
     (
         "pool_list",

@@ -236,10 +236,13 @@ fn argument_name(way: &[String], shape: &Shape) -> String {
             *part = part.strip_suffix(unit).unwrap_or(part);
         }
         // `cpu_mhz.limit` is a limit of the CPU; `core_mhz` by itself is a speed.
-        *part = if *part == "cpu_mhz" { "cpu" } else { part };
+        *part =
+            if part.starts_with("cpu_") { part.strip_suffix("_mhz").unwrap_or(part) } else { part };
     }
     let name = parts.join("-").replace('_', "-");
     match shape {
+        // Addresses, and then anything else.
+        Shape::Many(_) if name.ends_with("sses") => name.trim_end_matches("es").to_owned(),
         Shape::Many(_) => name.strip_suffix('s').unwrap_or(&name).to_owned(),
         Shape::Text
         | Shape::Secret
@@ -393,6 +396,11 @@ impl Input {
             }
         }
     }
+}
+
+/// An object of this name in its short form, as a deployment file has it too.
+pub(crate) fn object(name: &str, text: &str) -> anyhow::Result<Value> {
+    short_form::parse(name, text)
 }
 
 /// A size in units of so many bytes.

@@ -24,7 +24,9 @@ const ALIASES: &[(&str, &[&str])] = &[
 
 /// Second words that have verbs below them, and what those do.
 const LEVELS: &[(&str, &str)] = &[
+    ("group", "List, create, edit and delete groups of VMs or hosts that rules speak of"),
     ("maintenance", "Enter and exit maintenance mode"),
+    ("rule", "List, create, enable, disable and delete rules over where VMs run"),
     ("snapshot", "List, create, revert to, rename and delete snapshots"),
 ];
 
@@ -60,6 +62,38 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("vm_move", &["racknest vm move vm01 --host esx02      (as it runs, if it runs)"]),
+    (
+        "vm_ha",
+        &[
+            "racknest vm ha db01 --priority high",
+            "racknest vm ha web01 --depends-on db01 --readiness guest_heartbeat",
+            "racknest vm ha 'test*' --priority disabled",
+        ],
+    ),
+    (
+        "cluster_ha",
+        &[
+            "racknest cluster ha lab --enable --profile lab --isolation-address gateway",
+            "racknest cluster ha lab --isolation-response power_off --admission slots:1",
+            "racknest cluster ha lab --profile vsphere --monitoring medium",
+        ],
+    ),
+    (
+        "cluster_rule_create",
+        &[
+            "racknest cluster rule create lab web-apart --kind apart --vm web01 --vm web02",
+            "racknest cluster rule create lab licence --kind run_on --vm-group db --host-group licensed",
+            "racknest cluster rule create lab order --kind start_after --vm-group web --after-group db",
+        ],
+    ),
+    (
+        "cluster_group_create",
+        &[
+            "racknest cluster group create lab db --vm db01 --vm db02",
+            "racknest cluster group create lab licensed --host esx01 --host esx02",
+        ],
+    ),
+    ("cluster_group_edit", &["racknest cluster group edit lab db --add-vm db03"]),
     ("vm_console", &["racknest vm console vm01", "racknest vm console vm01 --port 5901"]),
     ("vm_serial", &["racknest vm serial vm01      (leave with Ctrl-])"]),
     ("vm_snapshot_create", &["racknest vm snapshot create vm01 before-upgrade --memory"]),
@@ -133,6 +167,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("pool", "gold"),
     ("parent", "lab"),
     ("folder", "web"),
+    ("group", "db"),
+    ("rule", "web-apart"),
     ("datacenter", "datacenter1"),
     ("snapshot", "before-upgrade"),
     ("user", "alice"),

@@ -1,17 +1,22 @@
 //! Reading over REST how a box is.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use racknest_api::operation::{Nothing, Operation};
 use racknest_api::page::{LIMIT_MAX, Page};
-use racknest_api::v1::cluster::ClusterList;
+use racknest_api::v1::cluster::{Cluster, ClusterList};
 use racknest_api::v1::datacenter::DatacenterList;
 use racknest_api::v1::datastore::{DatastoreFilter, DatastoreList};
+use racknest_api::v1::ha::RestartPriority;
 use racknest_api::v1::host::{Host, HostFilter, HostList};
 use racknest_api::v1::network::{NetworkFilter, NetworkList};
+use racknest_api::v1::rule::{ClusterGroupList, ClusterRuleList};
 use racknest_api::v1::vm::{PowerState, Vm, VmFilter, VmList};
 use racknest_api::v1::vm_config::Boot;
 use racknest_types::bytes::Bytes;
 
+use super::availability::{self, ActualAvailability};
 use super::config::BootName;
 use super::plan::{Actual, ActualHost, ActualVm};
 use crate::client::Client;
@@ -24,7 +29,22 @@ pub(crate) fn read(client: &Client) -> anyhow::Result<Actual> {
     let datastores = client.call::<DatastoreList>(&[], &DatastoreFilter::default(), &Nothing {})?;
     let networks = client.call::<NetworkList>(&[], &NetworkFilter::default(), &Nothing {})?;
     let mut vms = vec![];
-    pages(client, |page: Page<Vm>| vms.extend(page.items.iter().map(vm)))?;
+    let mut restarts: BTreeMap<String, Restarts> = BTreeMap::new();
+    pages(client, |page: Page<Vm>| {
+        vms.extend(page.items.iter().map(vm));
+        for vm in page.items {
+            let Some(ha) = vm.ha else { continue };
+            let on = ha.depends_on.into_iter().map(|on| on.name).collect();
+            restarts.entry(vm.cluster.name).or_default().insert(vm.name, (ha.restart_priority, on));
+        }
+    })?;
+    let availability = clusters
+        .iter()
+        .map(|cluster| {
+            let vms = restarts.remove(&cluster.name).unwrap_or_default();
+            Ok((cluster.name.clone(), availability(client, cluster, vms)?))
+        })
+        .collect::<anyhow::Result<_>>()?;
     Ok(Actual {
         datacenters: datacenters.into_iter().map(|datacenter| datacenter.name).collect(),
         clusters: clusters.into_iter().map(|cluster| cluster.name).collect(),
@@ -32,6 +52,26 @@ pub(crate) fn read(client: &Client) -> anyhow::Result<Actual> {
         datastores: datastores.items.into_iter().map(|datastore| datastore.name).collect(),
         networks: networks.items.into_iter().map(|network| (network.name, network.vlan)).collect(),
         vms: vms.into_iter().collect(),
+        availability,
+    })
+}
+
+/// The VMs with HA settings of their own: their priority, and what they wait for.
+type Restarts = BTreeMap<String, (RestartPriority, Vec<String>)>;
+
+fn availability(
+    client: &Client,
+    cluster: &Cluster,
+    vms: Restarts,
+) -> anyhow::Result<ActualAvailability> {
+    let named = [cluster.name.as_str()];
+    let rules = client.get::<ClusterRuleList>(&named)?.items.into_iter().map(availability::rule);
+    let groups = client.get::<ClusterGroupList>(&named)?.items.into_iter().map(availability::group);
+    Ok(ActualAvailability {
+        ha: availability::entry(&cluster.ha),
+        rules: rules.map(|rule| (rule.name.clone(), rule)).collect(),
+        groups: groups.map(|group| (group.name.clone(), group)).collect(),
+        vms,
     })
 }
 

@@ -12,21 +12,25 @@ use anyhow::{Context as _, bail};
 use racknest_api::v1::cluster::{ClusterCreate, NewCluster};
 use racknest_api::v1::datacenter::{DatacenterCreate, NewDatacenter};
 use racknest_api::v1::datastore::{DatastoreCreate, DatastoreDelete, NewDatastore};
+use racknest_api::v1::ha::{ClusterHaEdit, VmHaPatch};
 use racknest_api::v1::host::{Driver, HostAdd, HostConnection, HostRemove, NewHost};
 use racknest_api::v1::network::{
     NetworkCreate, NetworkDelete, NetworkEdit, NetworkPatch, NewNetwork,
 };
+use racknest_api::v1::rule::{
+    ClusterGroupCreate, ClusterGroupEdit, ClusterRuleCreate, ClusterRuleDelete,
+};
 use racknest_api::v1::task::Task;
 use racknest_api::v1::vm::{
-    CloneMode, NewVm, VmClone, VmCloneSpec, VmCreate, VmDelete, VmEdit, VmMarkTemplate, VmPatch,
-    VmPowerOff, VmPowerOn,
+    CloneMode, NewVm, VmClone, VmCloneSpec, VmCreate, VmDelete, VmEdit, VmHaEdit, VmMarkTemplate,
+    VmPatch, VmPowerOff, VmPowerOn,
 };
 use racknest_api::v1::vm_config::{Boot, NewDisk, NewNic};
 
 use super::config::{BootName, DatastoreEntry, DriverName};
 use super::guest::Guest;
 use super::plan::{Plan, Step};
-use super::{Deployment, Host, Template, Vms, actual};
+use super::{Deployment, Host, Template, Vms, actual, availability};
 use crate::boxes::BoxHome;
 use crate::boxes::config::HostEntry;
 use crate::client::{CallError, Client};
@@ -103,6 +107,9 @@ impl Applier<'_> {
             Step::Deploy(vms) => self.deploy(&label, vms),
             Step::SetBoot { names, boot } => self.set_boot(&label, names, *boot),
             Step::PowerOn { names, batch } => self.power_on(&label, names, *batch),
+            Step::Availability { cluster, step } => {
+                once(&label, || self.set_availability(cluster, step))
+            }
             Step::RemoveHosts(names) => self.remove_hosts(&label, names),
             Step::DeleteNetworks(names) => {
                 side_by_side(&label, names, |name| client.get::<NetworkDelete>(&[name]).map(drop))
@@ -252,6 +259,41 @@ impl Applier<'_> {
         Ok(())
     }
 
+    fn set_availability(&self, cluster: &str, step: &availability::Step) -> anyhow::Result<()> {
+        use availability::Step as Do;
+        let client = self.client;
+        let of_vms = |names: &[String], patch: VmHaPatch| {
+            ask_all(names, |name| client.send::<VmHaEdit>(&[name], &patch)).map(drop)
+        };
+        match step {
+            Do::SetHa(entry) => {
+                let patch = availability::ha_patch(entry)?;
+                client.send::<ClusterHaEdit>(&[cluster], &patch).map(drop)?;
+            }
+            Do::CreateGroup(group) => {
+                client.send::<ClusterGroupCreate>(&[cluster], group).map(drop)?;
+            }
+            Do::EditGroup(name, patch) => {
+                client.send::<ClusterGroupEdit>(&[cluster, name], patch).map(drop)?;
+            }
+            Do::CreateRule(rule) => {
+                client.send::<ClusterRuleCreate>(&[cluster], rule).map(drop)?;
+            }
+            Do::ReplaceRule(rule) => {
+                client.get::<ClusterRuleDelete>(&[cluster, &rule.name])?;
+                client.send::<ClusterRuleCreate>(&[cluster], rule).map(drop)?;
+            }
+            Do::SetPriority(names, priority) => {
+                of_vms(names, availability::priority_patch(*priority))?;
+            }
+            Do::SetDependencies(names, on) => {
+                let patch = VmHaPatch { depends_on: Some(on.clone()), ..VmHaPatch::default() };
+                of_vms(names, patch)?;
+            }
+        }
+        Ok(())
+    }
+
     fn remove_hosts(&self, label: &str, names: &[String]) -> anyhow::Result<()> {
         side_by_side(label, names, |name| self.client.get::<HostRemove>(&[name]).map(drop))?;
         let Some(home) = self.home else { return Ok(()) };
@@ -307,7 +349,10 @@ pub(crate) fn wait_connected(
     }
 }
 
-fn once<T>(label: &str, work: impl FnOnce() -> Result<T, CallError>) -> anyhow::Result<()> {
+fn once<T, E>(label: &str, work: impl FnOnce() -> Result<T, E>) -> anyhow::Result<()>
+where
+    anyhow::Error: From<E>,
+{
     let progress = Progress::start(label, 1);
     work()?;
     progress.finish("done");

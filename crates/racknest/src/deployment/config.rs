@@ -6,6 +6,8 @@
 
 use std::num::NonZeroU32;
 
+use racknest_api::v1::ha::{HaProfile, IsolationResponse, RestartPriority};
+use racknest_api::v1::rule::{NewGroup, NewRule};
 use racknest_types::bytes::Bytes;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -34,6 +36,53 @@ pub(crate) struct File {
     pub(crate) templates: Vec<TemplateEntry>,
     /// Groups of VMs.
     pub(crate) vms: Vec<VmGroup>,
+    /// What the cluster wants of HA.
+    pub(crate) ha: HaEntry,
+    /// What HA does differently for some VMs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) restarts: Vec<RestartEntry>,
+    /// Groups of VMs or hosts that rules speak of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<NewGroup>,
+    /// Rules over where VMs run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rules: Vec<NewRule>,
+}
+
+/// What a cluster wants of HA. What is left out is as it is; of a new cluster, as is usual: on with
+/// the lab's timings in a box of 2 to 64 hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HaEntry {
+    /// Whether hosts watch each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enabled: Option<bool>,
+    /// How long everything takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) profile: Option<HaProfile>,
+    /// What a host does with its VMs when it is cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) isolation_response: Option<IsolationResponse>,
+    /// Machines that a host asks whether it is cut off; `gateway` is the box's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) isolation_addresses: Option<Vec<String>>,
+    /// What is kept free for failures, as on the command line: `slots:1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) admission: Option<String>,
+}
+
+/// What HA does differently for some VMs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RestartEntry {
+    /// The VMs.
+    pub(crate) vms: Vec<String>,
+    /// When they are restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<RestartPriority>,
+    /// VMs that must be ready before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) depends_on: Vec<String>,
 }
 
 /// What runs the VMs of a box.
@@ -198,6 +247,10 @@ impl Default for File {
             networks: vec![NetworkEntry { name: "VM Network".to_owned(), vlan: 0 }],
             templates: vec![TemplateEntry::default()],
             vms: vec![VmGroup::default()],
+            ha: HaEntry::default(),
+            restarts: vec![],
+            groups: vec![],
+            rules: vec![],
         }
     }
 }

@@ -10,6 +10,7 @@ use std::fmt;
 
 use racknest_types::bytes::Bytes;
 
+use super::availability::{self, ActualAvailability};
 use super::config::{BootName, DatastoreEntry, NetworkEntry};
 use super::{Deployment, Host, Template, Vms};
 
@@ -28,6 +29,8 @@ pub(crate) struct Actual {
     pub(crate) networks: BTreeMap<String, u16>,
     /// Its VMs and templates.
     pub(crate) vms: BTreeMap<String, ActualVm>,
+    /// HA and rules of each cluster.
+    pub(crate) availability: BTreeMap<String, ActualAvailability>,
 }
 
 /// A host as it is.
@@ -131,6 +134,13 @@ pub(crate) enum Step {
         /// How many at once.
         batch: u32,
     },
+    /// Set HA, or a rule.
+    Availability {
+        /// The cluster.
+        cluster: String,
+        /// What.
+        step: availability::Step,
+    },
     /// Take hosts that the file does not name out of the inventory and stop them.
     RemoveHosts(Vec<String>),
     /// Delete port groups that the file does not name.
@@ -157,6 +167,8 @@ pub(crate) fn plan(wanted: &Deployment, actual: &Actual, prune: bool) -> Plan {
     plan_places(wanted, actual, &mut plan);
     plan_templates(wanted, actual, &mut plan);
     plan_vms(wanted, actual, &mut plan);
+    let rules = wanted.availability.rule_steps(actual.availability.get(&wanted.cluster));
+    plan.steps.extend(rules.into_iter().map(|step| of_cluster(wanted, step)));
     if prune {
         push_names(&mut plan.steps, extras.hosts, Step::RemoveHosts);
         push_names(&mut plan.steps, extras.networks, Step::DeleteNetworks);
@@ -245,6 +257,9 @@ fn plan_places(wanted: &Deployment, actual: &Actual, plan: &mut Plan) {
     if !missing.is_empty() {
         plan.steps.push(Step::AddHosts { cluster: wanted.cluster.clone(), hosts: missing });
     }
+    let ha =
+        wanted.availability.ha_step(wanted.hosts.len(), actual.availability.get(&wanted.cluster));
+    plan.steps.extend(ha.map(|step| of_cluster(wanted, step)));
     for entry in &wanted.datastores {
         if !actual.datastores.contains(&entry.name) {
             plan.steps.push(Step::CreateDatastore(entry.clone()));
@@ -257,6 +272,10 @@ fn plan_places(wanted: &Deployment, actual: &Actual, plan: &mut Plan) {
             Some(_) => {}
         }
     }
+}
+
+fn of_cluster(wanted: &Deployment, step: availability::Step) -> Step {
+    Step::Availability { cluster: wanted.cluster.clone(), step }
 }
 
 fn host_conflict(host: &Host, is: &ActualHost, cluster: &str) -> Option<String> {
@@ -403,6 +422,7 @@ impl fmt::Display for Step {
                 write!(f, "have {} boot {boot} (restarts them)", Named("VM", names))
             }
             Self::PowerOn { names, .. } => write!(f, "power on {}", Named("VM", names)),
+            Self::Availability { cluster, step } => write!(f, "{step} in cluster {cluster}"),
             Self::RemoveHosts(names) => write!(f, "remove {}", Named("host", names)),
             Self::DeleteNetworks(names) => write!(f, "delete {}", Named("network", names)),
             Self::RemoveDatastores(names) => {

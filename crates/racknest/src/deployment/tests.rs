@@ -53,6 +53,8 @@ fn the_file_that_is_printed_is_read_back_as_it_was() {
         batch = 10
         power_on = true
         alive = 0
+
+        [ha]
     "#]]
     .assert_eq(&print(&file));
     assert_eq!(parse(&print(&file)), Ok(file));
@@ -71,7 +73,7 @@ fn a_mistake_is_told_with_its_line() {
     refused(
         "name = 'lab'\nhots = 3\n",
         expect![
-            "2: unknown field `hots`, expected one of `name`, `driver`, `datacenter`, `cluster`, `options`, `hosts`, `datastores`, `networks`, `templates`, `vms`"
+            "2: unknown field `hots`, expected one of `name`, `driver`, `datacenter`, `cluster`, `options`, `hosts`, `datastores`, `networks`, `templates`, `vms`, `ha`, `restarts`, `groups`, `rules`"
         ],
     );
     refused(
@@ -163,4 +165,28 @@ fn the_command_line_changes_the_file() {
 
     let two = parse("[[hosts]]\nname = 'a1'\n[[hosts]]\nname = 'b1'\n").unwrap();
     expect!["--hosts needs a file with one [[hosts]] group and this one has 2: change the count in the file"].assert_eq(&overrides.apply(two).unwrap_err());
+}
+
+#[test]
+fn ha_that_cannot_be_is_refused() {
+    refused(
+        "[ha]\nadmission = \"some\"",
+        expect![
+            "ha: 'some' is not off, slots:HOSTS, percentage:CPU:MEMORY, or failover-hosts:NAME,NAME: the policy is not known"
+        ],
+    );
+    refused(
+        "[ha]\nprofile = \"fast\"",
+        expect!["2: unknown variant `fast`, expected `lab` or `vsphere`"],
+    );
+    refused(
+        "[[restarts]]\nvms = [\"vm99\"]",
+        expect!["restarts: there is no VM 'vm99' in the file"],
+    );
+    refused(
+        "[[rules]]\nname = \"r\"\nkind = \"near\"",
+        expect![
+            "3: unknown variant `near`, expected one of `together`, `apart`, `run_on`, `not_run_on`, `start_after`"
+        ],
+    );
 }

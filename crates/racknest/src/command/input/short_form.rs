@@ -9,6 +9,12 @@ use super::size;
 const FORMS: &[(&str, &str, &str)] = &[
     ("NewDisk", "SIZE", "its size, as in 8GiB"),
     ("NewNic", "NETWORK", "its network"),
+    ("Admission", "POLICY", "off, slots:HOSTS, percentage:CPU:MEMORY, or failover-hosts:NAME,NAME"),
+    (
+        "Monitoring",
+        "LEVEL",
+        "off, low, medium, high, or SILENCE:RESETS:WINDOW with both times in seconds",
+    ),
     ("NicPatch", "KEY,...", "its key and what changes, as in 1,network=web,connected=yes"),
     ("Boot", "BOOT", "bios, or KERNEL,INITRAMFS[,ARGUMENTS] as paths on a datastore"),
     (
@@ -43,6 +49,8 @@ pub(super) fn parse(name: &str, text: &str) -> anyhow::Result<Value> {
             let (key, rest) = split(text);
             number(key).and_then(|key| nic(json!({ "key": key }), rest))
         }
+        "Admission" => admission(text),
+        "Monitoring" => monitoring(text),
         "Boot" => boot(text),
         _ => workload(text),
     };
@@ -68,6 +76,40 @@ fn nic(mut nic: Value, rest: &str) -> anyhow::Result<Value> {
         }
     }
     Ok(nic)
+}
+
+fn admission(text: &str) -> anyhow::Result<Value> {
+    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+    match kind {
+        "off" if rest.is_empty() => Ok(json!({ "kind": "off" })),
+        "slots" => Ok(json!({ "kind": "slots", "failures": number(rest)? })),
+        "percentage" => {
+            let (cpu, memory) = rest.split_once(':').unwrap_or((rest, rest));
+            Ok(json!({ "kind": "percentage", "cpu": number(cpu)?, "memory": number(memory)? }))
+        }
+        "failover-hosts" => {
+            let hosts: Vec<&str> = rest.split(',').filter(|name| !name.is_empty()).collect();
+            Ok(json!({ "kind": "failover_hosts", "hosts": hosts }))
+        }
+        _ => bail!("the policy is not known"),
+    }
+}
+
+/// vSphere's levels, or what they are made of.
+fn monitoring(text: &str) -> anyhow::Result<Value> {
+    let [silence, resets, window] = match text {
+        "off" => return Ok(json!({ "kind": "off" })),
+        "low" => [120, 3, 7 * 24 * 3600],
+        "medium" => [60, 3, 24 * 3600],
+        "high" => [30, 3, 3600],
+        _ => {
+            let parts: Vec<u64> =
+                text.split(':').map(str::parse).collect::<Result<_, _>>().context("no numbers")?;
+            <[u64; 3]>::try_from(parts).map_err(|_| anyhow::anyhow!("not three numbers"))?
+        }
+    };
+    let (silence, window) = (silence.saturating_mul(1000), window.saturating_mul(1000));
+    Ok(json!({ "kind": "on", "silence_ms": silence, "resets_max": resets, "window_ms": window }))
 }
 
 fn boot(text: &str) -> anyhow::Result<Value> {
@@ -116,6 +158,7 @@ fn workload(text: &str) -> anyhow::Result<Value> {
 
 #[cfg(test)]
 mod tests {
+    use racknest_api::v1::ha::{Admission, Monitoring};
     use racknest_api::v1::vm_config::{Boot, NewDisk, NewNic, NicPatch, Workload};
     use serde::de::DeserializeOwned;
 
@@ -134,6 +177,18 @@ mod tests {
             (nic.key, nic.network.as_deref(), nic.is_connected),
             (1, Some("web"), Some(true))
         );
+        assert_eq!(
+            parsed::<Admission>("Admission", "percentage:25:30"),
+            Admission::Percentage { cpu: 25, memory: 30 }
+        );
+        let hosts = vec!["esx07".to_owned(), "esx08".to_owned()];
+        assert_eq!(
+            parsed::<Admission>("Admission", "failover-hosts:esx07,esx08"),
+            Admission::FailoverHosts { hosts }
+        );
+        let on = Monitoring::On { silence_ms: 30_000, resets_max: 3, window_ms: 3_600_000 };
+        assert_eq!(parsed::<Monitoring>("Monitoring", "high"), on);
+        assert_eq!(parsed::<Monitoring>("Monitoring", "30:3:3600"), on);
         assert_eq!(parsed::<Boot>("Boot", "bios"), Boot::Bios);
         assert!(
             matches!(parsed("Boot", "[ds] k,[ds] i,a=1,2"), Boot::Kernel { arguments, .. } if arguments == "a=1,2")
@@ -146,6 +201,8 @@ mod tests {
     fn what_is_no_short_form_is_told_how_it_is_written() {
         for (name, text) in [
             ("NewDisk", "big"),
+            ("Admission", "some"),
+            ("Monitoring", "30:3"),
             ("NicPatch", "1,speed=10"),
             ("NicPatch", "web"),
             ("Boot", "linux"),

@@ -2,6 +2,8 @@
 
 use expect_test::{Expect, expect};
 
+use racknest_api::v1::ha::RestartPriority;
+
 use super::*;
 use crate::deployment::{check, parse};
 
@@ -20,7 +22,11 @@ fn done(mut actual: Actual, wanted: &Deployment, plan: &Plan) -> Actual {
                 actual.datacenters.insert(name);
             }
             Step::CreateCluster { name, .. } => {
+                actual.availability.insert(name.clone(), ActualAvailability::default());
                 actual.clusters.insert(name);
+            }
+            Step::Availability { cluster, step } => {
+                make_available(actual.availability.get_mut(&cluster).unwrap(), step);
             }
             Step::AddHosts { cluster, hosts } => {
                 actual.hosts.extend(hosts.into_iter().map(|host| {
@@ -74,6 +80,47 @@ fn done(mut actual: Actual, wanted: &Deployment, plan: &Plan) -> Actual {
     actual
 }
 
+fn make_available(actual: &mut ActualAvailability, step: availability::Step) {
+    use availability::Step as Do;
+    let own = |actual: &mut ActualAvailability, name: String| {
+        let usual = (RestartPriority::Medium, vec![]);
+        actual.vms.entry(name.clone()).or_insert(usual);
+        name
+    };
+    match step {
+        Do::SetHa(entry) => {
+            let is = &mut actual.ha;
+            is.enabled = entry.enabled.or(is.enabled);
+            is.profile = entry.profile.or(is.profile);
+            is.isolation_response = entry.isolation_response.or(is.isolation_response);
+            is.isolation_addresses = entry.isolation_addresses.or(is.isolation_addresses.take());
+            is.admission = entry.admission.or(is.admission.take());
+        }
+        Do::CreateGroup(group) => drop(actual.groups.insert(group.name.clone(), group)),
+        Do::EditGroup(name, patch) => {
+            let group = actual.groups.get_mut(&name).unwrap();
+            group.vms.retain(|vm| !patch.remove_vms.contains(vm));
+            group.vms.extend(patch.add_vms);
+            group.vms.sort();
+        }
+        Do::CreateRule(rule) | Do::ReplaceRule(rule) => {
+            actual.rules.insert(rule.name.clone(), rule);
+        }
+        Do::SetPriority(names, priority) => {
+            for name in names {
+                let name = own(actual, name);
+                actual.vms.get_mut(&name).unwrap().0 = priority;
+            }
+        }
+        Do::SetDependencies(names, on) => {
+            for name in names {
+                let name = own(actual, name);
+                actual.vms.get_mut(&name).unwrap().1 = on.clone();
+            }
+        }
+    }
+}
+
 fn made_from(template: &Template, is_template: bool, is_on: bool) -> ActualVm {
     ActualVm {
         is_template,
@@ -115,14 +162,15 @@ fn an_empty_box_becomes_the_lab() {
         &Actual::default(),
         false,
         expect![[r#"
-        create datacenter datacenter1
-        create cluster lab in datacenter1
-        add 8 hosts: esx01 to esx08 to cluster lab
-        create datastore datastore1
-        create network VM Network (VLAN 0)
-        create template template1 (1 vCPU, 512 MiB, disk 8 GiB, boots the BIOS)
-        clone vm01 to vm60 from template1 and power on
-    "#]],
+            create datacenter datacenter1
+            create cluster lab in datacenter1
+            add 8 hosts: esx01 to esx08 to cluster lab
+            turn HA on in cluster lab
+            create datastore datastore1
+            create network VM Network (VLAN 0)
+            create template template1 (1 vCPU, 512 MiB, disk 8 GiB, boots the BIOS)
+            clone vm01 to vm60 from template1 and power on
+        "#]],
     );
 }
 
@@ -159,16 +207,17 @@ fn live_guests_get_a_template_of_their_own() {
         &Actual::default(),
         false,
         expect![[r#"
-        create datacenter datacenter1
-        create cluster lab in datacenter1
-        add 8 hosts: esx01 to esx08 to cluster lab
-        create datastore datastore1
-        create network VM Network (VLAN 0)
-        create template template1 (1 vCPU, 512 MiB, disk 8 GiB, boots the BIOS)
-        create template template1-live (1 vCPU, 512 MiB, disk 8 GiB, boots the live guest)
-        clone vm01 to vm03 from template1-live and power on
-        clone vm04 to vm10 from template1 and power on
-    "#]],
+            create datacenter datacenter1
+            create cluster lab in datacenter1
+            add 8 hosts: esx01 to esx08 to cluster lab
+            turn HA on in cluster lab
+            create datastore datastore1
+            create network VM Network (VLAN 0)
+            create template template1 (1 vCPU, 512 MiB, disk 8 GiB, boots the BIOS)
+            create template template1-live (1 vCPU, 512 MiB, disk 8 GiB, boots the live guest)
+            clone vm01 to vm03 from template1-live and power on
+            clone vm04 to vm10 from template1 and power on
+        "#]],
     );
     check_plan(
         "[[vms]]\nalive = 2",
@@ -243,4 +292,68 @@ fn a_change_that_cannot_be_made_in_place_is_a_conflict() {
             conflict: template template2 has 1 GiB and boots the BIOS, the file says 8 GiB and the BIOS: delete it first, or give the file's another name
         "#]],
     );
+}
+
+#[test]
+fn ha_and_rules_become_what_the_file_says() {
+    let text = r#"
+        [ha]
+        isolation_response = "power_off"
+        admission = "slots:1"
+        [[groups]]
+        name = "db"
+        vms = ["vm02", "vm01"]
+        [[groups]]
+        name = "licensed"
+        hosts = ["esx01", "esx02"]
+        [[rules]]
+        name = "licence"
+        kind = "run_on"
+        vm_group = "db"
+        host_group = "licensed"
+        [[restarts]]
+        vms = ["vm03"]
+        depends_on = ["vm01"]
+        [[restarts]]
+        vms = ["vm01"]
+        priority = "high"
+    "#;
+    check_plan(
+        text,
+        &lab(),
+        false,
+        expect![[r#"
+        change HA settings in cluster lab
+        create group db in cluster lab
+        create group licensed in cluster lab
+        give vm01 the restart priority high in cluster lab
+        restart vm03 after vm01 in cluster lab
+        create rule licence in cluster lab
+    "#]],
+    );
+    let smaller = text.replace("\"vm02\", ", "").replace("run_on", "not_run_on");
+    let wanted = deployment(text);
+    let actual = done(lab(), &wanted, &plan(&wanted, &lab(), false));
+    check_plan(
+        &smaller,
+        &actual,
+        false,
+        expect![[r#"
+        change the members of group db in cluster lab
+        replace rule licence in cluster lab
+    "#]],
+    );
+}
+
+#[test]
+fn a_box_too_small_or_too_large_gets_ha_only_if_its_file_says_so() {
+    let has_ha = |text: &str| {
+        let plan = plan(&deployment(text), &Actual::default(), false);
+        plan.steps.iter().any(|step| step.to_string().starts_with("turn HA on"))
+    };
+    assert!(has_ha("[[hosts]]\ncount = 2"));
+    assert!(!has_ha("[[hosts]]\ncount = 1"));
+    assert!(!has_ha("[[hosts]]\ncount = 65"));
+    assert!(has_ha("[ha]\nenabled = true\n[[hosts]]\ncount = 65"));
+    assert!(!has_ha("[ha]\nenabled = false"));
 }
