@@ -13,6 +13,9 @@ use super::{Setting, columns, input, path_argument, task};
 use crate::client::{CallError, Client};
 use crate::print::{self, Format};
 
+/// Operations that are asked for what they show as much as for what they change.
+const SHOWN: &[&str] = &["cluster_drs"];
+
 /// Carries out a verb.
 pub(crate) fn run(verb: &Verb, matches: &ArgMatches, setting: &Setting) -> anyhow::Result<()> {
     let inputs = input::inputs(&verb.row);
@@ -21,7 +24,8 @@ pub(crate) fn run(verb: &Verb, matches: &ArgMatches, setting: &Setting) -> anyho
     if verb.is_list() {
         return list(verb, matches, setting, &client, &query);
     }
-    if verb.row.method == Method::Patch && body == Value::Object(serde_json::Map::new()) {
+    let is_empty = body == Value::Object(serde_json::Map::new());
+    if verb.row.method == Method::Patch && is_empty && !SHOWN.contains(&verb.row.id) {
         bail!("nothing to change was named: see `racknest {} --help`", verb.name());
     }
     if verb.takes_many(&inputs) {
@@ -142,6 +146,14 @@ fn is_done_at_the_box(
     }
 }
 
+fn items_of(mut answer: Value) -> Vec<Value> {
+    answer["items"].as_array_mut().map(std::mem::take).unwrap_or_default()
+}
+
+fn is_task(item: &Value) -> bool {
+    item["operation"].is_string() && item["target"].is_object() && item["state"].is_string()
+}
+
 /// What a message about one request is about.
 fn subject(names: &[&str], body: &Value) -> String {
     let name = names.first().copied().or_else(|| body["name"].as_str());
@@ -163,7 +175,20 @@ fn show(
             }
             Ok(())
         }
-        AnswerForm::Json | AnswerForm::Created if verb.row.method == Method::Get => {
+        AnswerForm::Json if answers.iter().all(|(_, answer)| answer["items"].is_array()) => {
+            let items = answers.into_iter().flat_map(|(_, answer)| items_of(answer));
+            let items = items.collect::<Vec<_>>();
+            if items.is_empty() || !items.iter().all(is_task) {
+                print::list(setting.format, columns::of(verb.row.id), &items);
+                return Ok(());
+            }
+            let target = |task: &Value| super::field(&task["target"], "name").to_owned();
+            let tasks = items.into_iter().map(|task| (target(&task), task));
+            show_tasks(verb, setting, client, tasks.collect())
+        }
+        AnswerForm::Json | AnswerForm::Created
+            if verb.row.method == Method::Get || SHOWN.contains(&verb.row.id) =>
+        {
             show_objects(setting.format, &answers);
             Ok(())
         }
