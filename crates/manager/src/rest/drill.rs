@@ -29,6 +29,7 @@ use super::event;
 use super::host::machine;
 use super::routes::Routes;
 use crate::clock;
+use crate::state::State;
 
 /// The most events that are shown of one drill.
 const EVENTS_MAX: usize = 1_000;
@@ -110,7 +111,21 @@ async fn start(call: Call<DrillStart>) -> Result<Drill, Fault> {
         noted.await?;
         return Err(fault);
     }
+    if deed.kind == KindRecord::KillManager {
+        tokio::spawn(end_manager(call.state.clone(), id, deed.manager));
+    }
     call.look(|view| Ok(show_whole(view.inventory, view.inventory.drill(id)?, clock::now())))
+}
+
+/// Has the box take this manager's power, unless the drill is undone before its answer is out.
+async fn end_manager(state: State, id: DrillId, manager: MachineName) {
+    tokio::time::sleep(LAST_WORDS).await;
+    if state.core.read(|inventory| inventory.active_drill(id).is_err()) {
+        return;
+    }
+    if let Err(fault) = state.cables.power_off(&manager).await {
+        tracing::error!(%fault, "the drill could not take the manager's power");
+    }
 }
 
 async fn undo(call: Call<DrillUndo>) -> Result<Drill, Fault> {
@@ -225,16 +240,8 @@ impl Deed {
             KindRecord::StorageCut => self.set_storage(cables, StorageState::AllPathsDown).await,
             KindRecord::StorageLost => self.set_storage(cables, StorageState::DeviceLost).await,
             KindRecord::HangAgent => self.each(|target| cables.hang(&target.machine, true)).await,
-            KindRecord::KillManager => {
-                let (cables, manager) = (cables.clone(), self.manager.clone());
-                tokio::spawn(async move {
-                    tokio::time::sleep(LAST_WORDS).await;
-                    if let Err(fault) = cables.power_off(&manager).await {
-                        tracing::error!(%fault, "the drill could not take the manager's power");
-                    }
-                });
-                Ok(())
-            }
+            // Its power goes once the answer is out; see `end_manager`.
+            KindRecord::KillManager => Ok(()),
         }
     }
 

@@ -152,7 +152,14 @@ impl Desk {
             _ if !is_meant => Ok(()),
             DrillKind::IsolateHost if is_on => self.control.cut(machine, nic).await,
             DrillKind::IsolateHost => self.control.restore(machine, nic).await,
-            _ => {
+            DrillKind::FailHost
+            | DrillKind::RackPower
+            | DrillKind::Partition
+            | DrillKind::StorageCut
+            | DrillKind::StorageLost
+            | DrillKind::KillManager
+            | DrillKind::HangAgent => Ok(()),
+            DrillKind::SlowLink | DrillKind::LossyLink => {
                 let one = Impairment {
                     delay_us: drill.delay_us.unwrap_or_default(),
                     jitter_us: drill.jitter_us.unwrap_or_default(),

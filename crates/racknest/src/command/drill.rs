@@ -111,7 +111,7 @@ fn undo_one(client: &Client, name: &str) -> anyhow::Result<Drill> {
         match client.get::<DrillUndo>(&[name]) {
             Ok(drill) => return Ok(drill),
             Err(CallError::Unreachable { .. }) if !clock.has_passed(MANAGER_BACK_MAX) => {
-                pause(LOOK)
+                pause(LOOK);
             }
             // It is the drill that took its power.
             Err(error) => return Err(error.into()),

@@ -85,6 +85,8 @@ pub(super) enum Wait {
     Expectations,
     /// The manager answers.
     Manager,
+    /// The manager does not answer.
+    ManagerGone,
 }
 
 /// What a step undoes.

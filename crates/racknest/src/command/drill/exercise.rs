@@ -137,6 +137,11 @@ impl Player<'_> {
                 self.client.get::<BoxAbout>(&[])?;
                 Ok(None)
             }
+            Wait::ManagerGone => match self.client.get::<BoxAbout>(&[]) {
+                Ok(_) => Ok(Some("the manager answers".to_owned())),
+                Err(CallError::Unreachable { .. }) => Ok(None),
+                Err(error) => Err(error),
+            },
             Wait::VmsOn => {
                 let on = names(self.client, "vm_list", &json!({ "power_state": "powered_on" }))?;
                 Ok(lacking("VMs are off", &self.vms_on, &on))
