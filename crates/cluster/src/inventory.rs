@@ -29,6 +29,7 @@ pub mod ha;
 pub mod host;
 pub mod index;
 pub mod layer;
+pub mod maintenance;
 pub mod network;
 pub mod placement;
 pub mod pool;

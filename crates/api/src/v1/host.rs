@@ -30,12 +30,12 @@ operations! {
     /// Leaves a host alone; its VMs run on.
     HostDisconnect = "host_disconnect": Post "/api/v1/hosts/{host}/disconnect",
         access Privilege("Host.Config.Connection"), answer Json(Host);
-    /// Lets a host take no more VMs; done when none runs there.
+    /// Empties a host: its VMs move to others, running ones as they run. Done when none is left.
     HostMaintenanceEnter = "host_maintenance_enter": Post "/api/v1/hosts/{host}/maintenance/enter",
-        access Privilege("Host.Config.Maintenance"), answer Accepted(Task);
-    /// Lets a host take VMs again.
+        access Privilege("Host.Config.Maintenance"), body Json(MaintenanceEntry), answer Accepted(Task);
+    /// Lets a host take VMs again; those that maintenance moved away come back by a task.
     HostMaintenanceExit = "host_maintenance_exit": Post "/api/v1/hosts/{host}/maintenance/exit",
-        access Privilege("Host.Config.Maintenance"), answer Json(Host);
+        access Privilege("Host.Config.Maintenance"), body Json(MaintenanceExit), answer Json(Host);
     /// Pulls a host's power plug: its agent and its VMs are gone at once. A drill.
     HostFail = "host_fail": Post "/api/v1/hosts/{host}/fail",
         access Privilege("Host.Config.Power"), answer Json(Host);
@@ -122,6 +122,22 @@ pub enum HostConnection {
     NotResponding,
     /// A user disconnected it.
     Disconnected,
+}
+
+/// How a host enters maintenance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaintenanceEntry {
+    /// Move nothing: wait until its VMs are stopped, or moved by somebody.
+    pub wait: bool,
+}
+
+/// How a host leaves maintenance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaintenanceExit {
+    /// The VMs that were moved away stay where they are.
+    pub stay: bool,
 }
 
 /// Whether a host takes VMs.

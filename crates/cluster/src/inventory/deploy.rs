@@ -184,7 +184,10 @@ impl Inventory {
             TaskWork::Deploy(deploy) if record.state == TaskState::Running => {
                 Some((deploy.clone(), record.cancel_requested))
             }
-            TaskWork::Deploy(_) | TaskWork::Step | TaskWork::EnterMaintenance { .. } => None,
+            TaskWork::Deploy(_)
+            | TaskWork::Step
+            | TaskWork::EnterMaintenance { .. }
+            | TaskWork::ReturnVms { .. } => None,
         }
     }
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use racknest_types::fault::{Fault, FaultCode};
-use racknest_types::id::{ClusterId, HostId, TaskId};
+use racknest_types::id::{ClusterId, HostId};
 use racknest_types::time::Timestamp;
 
 use super::{Inventory, check_name_form};
@@ -13,8 +13,6 @@ use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
 use crate::record::ha::HostHa;
 use crate::record::host::{Claim, DriverKind, HostAbout, HostConnection, HostRecord, Maintenance};
-use crate::record::task::TaskWork;
-use crate::record::vm::PowerState;
 
 /// A host to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +66,7 @@ impl Inventory {
             connection_changed: now,
             maintenance: Maintenance::Off,
             about: HostAbout::default(),
+            evacuated: Vec::new(),
             ha: HostHa::default(),
         };
         self.index.put_host(&record);
@@ -170,94 +169,6 @@ impl Inventory {
                     host.name
                 ),
             )),
-        }
-    }
-
-    /// Asks a host to take no more VMs. The task ends when none runs there.
-    ///
-    /// # Errors
-    /// It is in maintenance already, or on the way there.
-    pub fn host_maintenance_enter(
-        &mut self,
-        now: Timestamp,
-        user: &str,
-        id: HostId,
-    ) -> Result<TaskId, Fault> {
-        let host = self.host(id)?;
-        if host.maintenance != Maintenance::Off {
-            return Err(Fault::state(format!(
-                "host '{}' is in maintenance or entering it already",
-                host.name
-            )));
-        }
-        let work = TaskWork::EnterMaintenance { host: id };
-        let task = self.begin_task(now, user, "host_maintenance_enter", id, work);
-        self.set_maintenance(id, Maintenance::Entering);
-        self.check_maintenance(now, id);
-        Ok(task)
-    }
-
-    /// Lets a host take VMs again; a task that waits for it to empty ends as cancelled.
-    ///
-    /// # Errors
-    /// It is not in maintenance.
-    pub fn host_maintenance_exit(
-        &mut self,
-        now: Timestamp,
-        user: &str,
-        id: HostId,
-    ) -> Result<(), Fault> {
-        let host = self.host(id)?;
-        if host.maintenance == Maintenance::Off {
-            return Err(Fault::state(format!("host '{}' is not in maintenance", host.name)));
-        }
-        let left = Fault::new(FaultCode::RequestCanceled, "maintenance was left");
-        self.end_maintenance_task(now, id, &left);
-        self.set_maintenance(id, Maintenance::Off);
-        self.record_event(now, user, id, EventKind::HostExitedMaintenance, "");
-        Ok(())
-    }
-
-    pub(super) fn cancel_maintenance(&mut self, now: Timestamp, task: TaskId, host: HostId) {
-        self.set_maintenance(host, Maintenance::Off);
-        let fault = Fault::new(FaultCode::RequestCanceled, "cancelled; the host takes VMs again");
-        self.end_task(now, task, Err(fault));
-    }
-
-    /// A host that enters maintenance is there once none of its VMs runs.
-    pub(super) fn check_maintenance(&mut self, now: Timestamp, id: HostId) {
-        let entering =
-            self.hosts.get(&id).is_some_and(|host| host.maintenance == Maintenance::Entering);
-        if !entering || self.vms_on(id).any(|vm| vm.power == PowerState::On || vm.pending.is_some())
-        {
-            return;
-        }
-        self.set_maintenance(id, Maintenance::On);
-        self.record_event(now, "", id, EventKind::HostEnteredMaintenance, "");
-        if let Some(task) = self.maintenance_task(id) {
-            self.end_task(now, task, Ok(()));
-        }
-    }
-
-    fn set_maintenance(&mut self, id: HostId, maintenance: Maintenance) {
-        if let Some(host) = self.hosts.get_mut(&id) {
-            host.maintenance = maintenance;
-            self.touch(id);
-            self.ha_changed_at(id);
-        }
-    }
-
-    fn maintenance_task(&self, host: HostId) -> Option<TaskId> {
-        self.index
-            .running_tasks
-            .iter()
-            .copied()
-            .find(|id| self.tasks[id].work == TaskWork::EnterMaintenance { host })
-    }
-
-    fn end_maintenance_task(&mut self, now: Timestamp, host: HostId, fault: &Fault) {
-        if let Some(task) = self.maintenance_task(host) {
-            self.end_task(now, task, Err(fault.clone()));
         }
     }
 

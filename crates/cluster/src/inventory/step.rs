@@ -127,7 +127,7 @@ impl Inventory {
                 Err(fault)
             }
         };
-        self.step_ended(now, task, &name, &step, result);
+        self.step_ended(now, (task, id), &name, &step, result);
         self.check_maintenance(now, host);
     }
 

@@ -132,7 +132,8 @@ impl Inventory {
                 }
             }
             TaskWork::Deploy(_) => self.advance_deploy(now, id),
-            TaskWork::EnterMaintenance { host } => self.cancel_maintenance(now, id, host),
+            TaskWork::EnterMaintenance { host, .. } => self.cancel_maintenance(now, id, host),
+            TaskWork::ReturnVms { .. } => self.cancel_return(now, id),
         }
         Ok(())
     }
@@ -160,7 +161,7 @@ impl Inventory {
     pub(super) fn step_ended(
         &mut self,
         now: Timestamp,
-        task: TaskId,
+        (task, vm): (TaskId, VmId),
         name: &str,
         step: &Step,
         result: Result<(), Fault>,
@@ -168,7 +169,10 @@ impl Inventory {
         match self.tasks.get(&task).map(|task| &task.work) {
             Some(TaskWork::Step) => self.end_task(now, task, result),
             Some(TaskWork::Deploy(_)) => self.deploy_step_ended(now, task, name, result),
-            Some(TaskWork::EnterMaintenance { .. }) | None => {
+            Some(TaskWork::EnterMaintenance { .. } | TaskWork::ReturnVms { .. }) => {
+                self.maintenance_step_ended(now, task, vm, result);
+            }
+            None => {
                 unreachable!("{task} has no step like {step:?}")
             }
         }

@@ -6,6 +6,7 @@
 mod clones;
 mod drs;
 mod ha;
+mod maintenance;
 mod migration;
 mod naming;
 mod permissions;
@@ -165,11 +166,19 @@ impl World {
         match verb {
             "enter" => {
                 let host = it.find_host(name)?;
-                return it.host_maintenance_enter(now, USER, host).map(drop);
+                return it.host_maintenance_enter(now, USER, host, false).map(drop);
             }
             "exit" => {
                 let host = it.find_host(name)?;
-                return it.host_maintenance_exit(now, USER, host);
+                return it.host_maintenance_exit(now, USER, host, false).map(drop);
+            }
+            "leave" => {
+                let host = it.find_host(name)?;
+                return it.host_maintenance_exit(now, USER, host, true).map(drop);
+            }
+            "empty" => {
+                let host = it.find_host(name)?;
+                return it.host_maintenance_enter(now, USER, host, true).map(drop);
             }
             "remove" => {
                 let host = it.find_host(name)?;

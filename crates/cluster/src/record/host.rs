@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use racknest_types::bytes::Bytes;
-use racknest_types::id::{ClusterId, DatastoreId, HostId};
+use racknest_types::id::{ClusterId, DatastoreId, HostId, VmId};
 use racknest_types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,9 @@ pub struct HostRecord {
     pub maintenance: Maintenance,
     /// What its agent said when it last connected.
     pub about: HostAbout,
+    /// The VMs that maintenance has moved away, and that come back when it ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evacuated: Vec<VmId>,
     /// What its HA agent last reported.
     #[serde(default)]
     pub ha: HostHa,

@@ -71,7 +71,42 @@ pub enum TaskWork {
     EnterMaintenance {
         /// The host.
         host: HostId,
+        /// The VMs that are moved away; `None` waits until they stop or somebody moves them.
+        #[serde(default)]
+        moves: Option<Moves>,
     },
+    /// VMs that go back to a host whose maintenance has ended.
+    ReturnVms {
+        /// The host.
+        host: HostId,
+        /// The VMs.
+        moves: Moves,
+    },
+}
+
+/// VMs that are moved, some at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moves {
+    /// Those that have not begun, and where they go.
+    pub left: Vec<PlannedMove>,
+    /// Those that are on their way.
+    pub under_way: Vec<VmId>,
+    /// How many have arrived.
+    pub done: u32,
+    /// What did not move: the name and why.
+    pub failures: Vec<(String, Fault)>,
+    /// Why nothing more is begun; the task ends with this once nothing is under way.
+    #[serde(default)]
+    pub stopped: Option<Fault>,
+}
+
+/// A VM and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedMove {
+    /// The VM.
+    pub vm: VmId,
+    /// The host that it goes to.
+    pub to: HostId,
 }
 
 /// VMs cloned from one VM or template, some at a time.

@@ -40,7 +40,7 @@ pub(super) fn mount(routes: Routes) -> Routes {
         .on::<HostConnect, _>(|call| change(call, Inventory::host_connect))
         .on::<HostDisconnect, _>(|call| change(call, Inventory::host_disconnect))
         .on::<HostMaintenanceEnter, _>(enter_maintenance)
-        .on::<HostMaintenanceExit, _>(|call| change(call, Inventory::host_maintenance_exit))
+        .on::<HostMaintenanceExit, _>(exit_maintenance)
         .on::<HostFail, _>(fail)
         .on::<HostRecover, _>(recover)
         .on::<HostHang, _>(|call| hang(call, true))
@@ -173,11 +173,21 @@ async fn change<O: Operation>(call: Call<O>, request: ChangeRequest) -> Result<H
 }
 
 async fn enter_maintenance(call: Call<HostMaintenanceEnter>) -> Result<Task, Fault> {
-    let host = call.name(0);
+    let (host, evacuates) = (call.name(0), !call.body.wait);
     call.run(move |desk| {
         let id = desk.view().find_host(&host)?;
-        let id = desk.inventory.host_maintenance_enter(desk.now, desk.user, id)?;
+        let id = desk.inventory.host_maintenance_enter(desk.now, desk.user, id, evacuates)?;
         task::begun(desk, id)
+    })
+    .await
+}
+
+async fn exit_maintenance(call: Call<HostMaintenanceExit>) -> Result<Host, Fault> {
+    let (host, stay, state) = (call.name(0), call.body.stay, call.state.clone());
+    call.run(move |desk| {
+        let id = desk.view().find_host(&host)?;
+        desk.inventory.host_maintenance_exit(desk.now, desk.user, id, stay)?;
+        Ok(show(desk.inventory, &Usage::of(&state), desk.inventory.host(id)?))
     })
     .await
 }

@@ -50,7 +50,7 @@ pub(super) fn show(task: &TaskRecord) -> Task {
         error,
         deploy: match &task.work {
             TaskWork::Deploy(deploy) => Some(progress(deploy)),
-            TaskWork::Step | TaskWork::EnterMaintenance { .. } => None,
+            TaskWork::Step | TaskWork::EnterMaintenance { .. } | TaskWork::ReturnVms { .. } => None,
         },
         migration: task.result.map(|TaskResult::Migration(figures)| MigrationFigures {
             downtime_ms: figures.downtime_ms,
