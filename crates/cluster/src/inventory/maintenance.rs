@@ -22,12 +22,11 @@ use racknest_types::id::{HostId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
-use super::placement::Need;
 use crate::drs::Names;
 use crate::drs::evacuate::evacuate;
 use crate::drs::plan::Reason;
 use crate::record::event::EventKind;
-use crate::record::host::{HostConnection, Maintenance};
+use crate::record::host::{HostConnection, HostRecord, Maintenance};
 use crate::record::migration::MigrationLimits;
 use crate::record::task::{Moves, PlannedMove, TaskState, TaskWork};
 use crate::record::vm::{PowerState, Step, VmRecord};
@@ -158,23 +157,20 @@ impl Inventory {
         Err(Fault::new(FaultCode::InsufficientResources, line))
     }
 
-    /// Another host for a VM, the one with most room.
+    /// Another host for a VM, the one whose memory is promised least.
     fn place_elsewhere(&self, vm: &VmRecord) -> Result<HostId, Fault> {
-        let need = Need {
-            cluster: self.host(vm.host)?.cluster,
-            datastore: &vm.home.datastore,
-            vcpus: vm.config.vcpus,
-            memory: vm.config.memory,
+        let cluster = self.host(vm.host)?.cluster;
+        let promised = |host: &&HostRecord| {
+            let mib = self.vms_on(host.id).map(|vm| vm.config.memory.mib()).sum::<u64>();
+            mib.saturating_mul(1000) / host.claim.memory.mib().max(1)
         };
-        let other = self
-            .index
-            .roomiest(need.cluster)
-            .find(|&id| id != vm.host && self.check_move(vm, id).is_ok());
-        other.ok_or_else(|| {
-            let others = self.hosts_of(need.cluster).filter(|host| host.id != vm.host);
-            let faults = others.filter_map(|host| self.check_move(vm, host.id).err());
-            let nowhere = || Fault::new(FaultCode::InsufficientResources, "there is no other host");
-            faults.last().unwrap_or_else(nowhere)
+        let others = || self.hosts_of(cluster).filter(|host| host.id != vm.host);
+        let able = others().filter(|host| self.check_move(vm, host.id).is_ok());
+        able.min_by_key(promised).map(|host| host.id).ok_or_else(|| {
+            let fault = others().find_map(|host| self.check_move(vm, host.id).err());
+            fault.unwrap_or_else(|| {
+                Fault::new(FaultCode::InsufficientResources, "there is no other host")
+            })
         })
     }
 
@@ -431,6 +427,6 @@ fn step_to(vm: &VmRecord, to: HostId) -> Step {
     let limits = MigrationLimits::default();
     match vm.power {
         PowerState::On => Step::Migrate { to, pool: vm.pool, limits, arrived: None },
-        PowerState::Off | PowerState::Suspended => Step::MoveOut { to },
+        PowerState::Off | PowerState::Suspended => Step::MoveOut { to, power_on: false },
     }
 }
