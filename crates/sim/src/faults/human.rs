@@ -14,7 +14,7 @@ impl World {
             if kind == FaultKind::Disconnect {
                 inventory.host_disconnect(now, USER, host)
             } else {
-                inventory.host_maintenance_enter(now, USER, host).map(drop)
+                inventory.host_maintenance_enter(now, USER, host, false).map(drop)
             }
         });
         self.refresh_cluster();
@@ -33,7 +33,7 @@ impl World {
                 inventory.host_connect(now, USER, host)?;
             }
             if maintenance != Maintenance::Off {
-                inventory.host_maintenance_exit(now, USER, host)?;
+                inventory.host_maintenance_exit(now, USER, host, true)?;
             }
             Ok(())
         });
