@@ -11,6 +11,7 @@
 //! **Invariant:** a cluster's generation grows whenever what its agents should know changes. Hosts
 //! are told of the newest one only; a cluster in which HA was never on tells them nothing.
 
+mod admission;
 mod check;
 mod place;
 mod policy;

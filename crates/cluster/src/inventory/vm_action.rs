@@ -158,7 +158,7 @@ impl Inventory {
                 host.name, vm.name
             )));
         }
-        Ok(())
+        self.check_admission(vm)
     }
 
     fn check_no_snapshots(&self, vm: &VmRecord) -> Result<(), Fault> {

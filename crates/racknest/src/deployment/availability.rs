@@ -110,7 +110,7 @@ impl Availability {
         let Some(actual) = actual else {
             let is_usual = (2..=HOSTS_WITH_HA_MAX).contains(&hosts);
             let mut first = self.ha.clone();
-            first.enabled = first.enabled.or(is_usual.then_some(true));
+            first.enabled = first.enabled.or_else(|| is_usual.then_some(true));
             if first.enabled == Some(true) {
                 first.profile = first.profile.or(Some(HaProfile::Lab));
                 first.isolation_addresses =

@@ -102,7 +102,7 @@ impl Inventory {
     ) -> Result<(), Fault> {
         let cluster = self.vm_cluster(id)?;
         let record = self.cluster(cluster)?;
-        if *record.ha_policies.get(&id).unwrap_or(&VmHaPolicy::default()) == policy {
+        if record.ha_policies.get(&id).cloned().unwrap_or_default() == policy {
             return Ok(());
         }
         self.check_policy(record, id, &policy)?;

@@ -440,3 +440,58 @@ fn an_order_of_starts_has_a_beginning_and_no_inversion() {
         "#]],
     );
 }
+
+#[test]
+fn a_power_on_that_takes_what_is_kept_free_is_refused_with_the_figures() {
+    check(
+        "host a; host b; create v; done v off; ha slots=1; lose b; ha on; on v; hello b; on v;
+         done v on; off v; done v off; ha spare=a; on v; ha off; on v",
+        expect![[r#"
+            > host a
+              * Created a
+              * HostConnected a
+            > host b
+              * Created b
+              * HostConnected b
+            > create v
+              a <- v create v/disk0.qcow2 from [Empty]
+            > done v off
+              * Created v
+              = vm_create v: Success
+            > ha slots=1
+              * Reconfigured lab HA settings
+            > lose b
+              * HostConnectionLost b silence
+            > ha on
+              * Reconfigured lab HA on
+              a <- ha generation 1
+            > on v
+              ! InsufficientResources: admission control of cluster 'lab' (slots) refuses to power on VM 'v': with it, 1 of 250 slots of 32 MHz and 1 MiB in use; 0 hosts may fail, 1 must
+            > hello b
+              * HostConnected b
+              b <- ha generation 1
+            > on v
+              a <- v power on
+            > done v on
+              * VmPoweredOn v on host 'a'
+              = vm_power_on v: Success
+            > off v
+              a <- v poweroff
+            > done v off
+              * VmPoweredOff v
+              = vm_power_off v: Success
+            > ha spare=a
+              * Reconfigured lab HA settings
+              a <- ha generation 2
+              b <- ha generation 2
+            > on v
+              ! InsufficientResources: admission control of cluster 'lab' (failover hosts) refuses to power on VM 'v': host 'a' is kept free; move it to another
+            > ha off
+              * Reconfigured lab HA off
+              a <- ha generation 3
+              b <- ha generation 3
+            > on v
+              a <- v power on
+        "#]],
+    );
+}

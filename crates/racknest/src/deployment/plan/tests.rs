@@ -93,8 +93,9 @@ fn make_available(actual: &mut ActualAvailability, step: availability::Step) {
             is.enabled = entry.enabled.or(is.enabled);
             is.profile = entry.profile.or(is.profile);
             is.isolation_response = entry.isolation_response.or(is.isolation_response);
-            is.isolation_addresses = entry.isolation_addresses.or(is.isolation_addresses.take());
-            is.admission = entry.admission.or(is.admission.take());
+            is.isolation_addresses =
+                entry.isolation_addresses.or_else(|| is.isolation_addresses.take());
+            is.admission = entry.admission.or_else(|| is.admission.take());
         }
         Do::CreateGroup(group) => drop(actual.groups.insert(group.name.clone(), group)),
         Do::EditGroup(name, patch) => {
