@@ -6,7 +6,21 @@ use crate::bug::Bug;
 use crate::run::{Options, Outcome, run};
 
 /// Seeds that once found a mistake. They are run with every test.
-pub const FOUND: &[u64] = &[];
+pub const FOUND: &[u64] = &[
+    2_634_055_111_839_995_794,
+    4_664_983_867_275_593_998,
+    8_463_500_237_776_481_642,
+    10_342_472_425_051_750_537,
+    11_983_932_011_059_390_431,
+    13_792_091_622_075_029_823,
+    14_547_174_546_639_757_622,
+    15_212_755_188_474_202_748,
+    16_796_926_196_872_330_756,
+    17_238_518_236_089_265_399,
+    17_467_672_546_527_313_335,
+    17_491_527_960_818_501_059,
+    17_511_437_125_486_707_800,
+];
 
 /// The seed of this place in a series, so that neighbouring bases share none.
 #[must_use]

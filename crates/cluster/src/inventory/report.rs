@@ -180,6 +180,10 @@ impl Inventory {
         for id in vms {
             let vm = &self.vms[&id];
             if vm.pending.is_some() {
+                if let Some(report) = reported.get(&id) {
+                    let reason = "while the manager did not see it";
+                    self.handle_vm_changed(now, host, &report.clone(), false, reason);
+                }
                 if let Some(registration) = self.unknown_but_needed(id, &reported) {
                     unknown.push(registration);
                 }

@@ -245,7 +245,7 @@ fn request_work(task: TaskId, vm: VmId, request: Request) -> Work {
             let make = [Act::MakeHome, Act::Register(Off)];
             let start = [Act::Check, Act::Register(On), Act::Take, Act::Spawn];
             let start = if power_on { &start[..] } else { &[] };
-            Work::of(spec, goal, make.iter().chain(start).cloned().collect::<Vec<_>>())
+            Work::create(spec, goal, make.iter().chain(start).cloned().collect())
         }
         Request::PowerOn(spec) => Work::start(spec, None, crate::fact::Origin::User, goal),
         Request::Delete { .. } => Work::new(vm, goal, [Act::Retire, Act::RemoveHome, Act::Forget]),

@@ -43,6 +43,10 @@ pub(crate) struct Work {
     has_lease: bool,
     before: Option<Registered>,
     has_registered: bool,
+    /// Whether the VM is deleted again if it does not start: it was to be made running.
+    is_new: bool,
+    /// Why it is being deleted again.
+    failure: Option<StartFailure>,
 }
 
 /// Who waits for work.
@@ -107,6 +111,8 @@ impl Work {
             has_lease: false,
             before: None,
             has_registered: false,
+            is_new: false,
+            failure: None,
         }
     }
 
@@ -114,6 +120,11 @@ impl Work {
     pub(crate) fn start(spec: VmSpec, after: Option<u64>, origin: Origin, goal: Goal) -> Self {
         let acts = [Act::Check, Act::Register(PowerState::On), Act::Take, Act::Spawn];
         Self { spec: Some(spec.clone()), after, origin, ..Self::new(spec.id, goal, acts) }
+    }
+
+    /// Makes a VM and starts it; if it does not start, nothing is left of it.
+    pub(crate) fn create(spec: VmSpec, goal: Goal, acts: Vec<Act>) -> Self {
+        Self { is_new: true, ..Self::of(spec, goal, acts) }
     }
 
     /// Work on a VM that the registry may not have yet.
@@ -206,10 +217,21 @@ impl World {
         }
     }
 
-    fn end_work(&mut self, id: HostId, work: Work, result: Result<(), StartFailure>) {
+    fn end_work(&mut self, id: HostId, mut work: Work, result: Result<(), StartFailure>) {
         let vm = work.vm;
-        if result.is_err() {
+        let result = result.and(work.failure.take().map_or(Ok(()), Err));
+        if let Err(failure) = &result {
             self.undo_start(id, &work);
+            if std::mem::take(&mut work.is_new) {
+                work.failure = Some(failure.clone());
+                work.acts = [
+                    Act::Mark { state: LeaseState::Stopped, must: true },
+                    Act::RemoveHome,
+                    Act::Forget,
+                ]
+                .into();
+                return self.put_work(id, work, 1);
+            }
         }
         let running = self.hosts.get_mut(&id).and_then(|host| host.agent.as_mut());
         if let Some(running) = running {
@@ -455,6 +477,9 @@ impl World {
 
     /// A VM that is to be deleted must not be one that HA is about to start.
     fn retire(&mut self, id: HostId, work: &Work) -> Result<(), StartFailure> {
+        if self.hosts[&id].processes.contains_key(&work.vm) {
+            return Err(StartFailure::Failed("the VM runs".into()));
+        }
         let store = self.spec_of(id, work).and_then(|spec| self.home(&spec));
         let lease = store.and_then(|store| self.datastores[store].lease(work.vm));
         match lease.map(|lease| lease.state) {

@@ -2,9 +2,18 @@
 //!
 //! And while the loss of single hosts is all that is wrong, it stops nothing at all.
 
+use racknest_types::id::{HostId, VmId};
+
 use super::Invariant;
 use crate::fact::Fact;
 use crate::world::{Phase, World};
+
+/// Whether a host has the newest lease of a VM. A host that comes back while its VMs are being
+/// restarted elsewhere may lose one that it has just started again.
+fn has_lease(world: &World, vm: VmId, host: HostId) -> bool {
+    let lease = world.datastores.iter().find_map(|datastore| datastore.lease(vm));
+    lease.is_none_or(|lease| lease.holder == host)
+}
 
 #[derive(Debug)]
 pub(super) struct NoThrash;
@@ -20,7 +29,8 @@ impl Invariant for NoThrash {
                 Err(format!("{host} starts {vm} though everything is well"))
             }
             Fact::StopOrdered { vm, host, how }
-                if world.phase == Phase::Healed || world.swarm.is_calm =>
+                if (world.phase == Phase::Healed || world.swarm.is_calm)
+                    && has_lease(world, *vm, *host) =>
             {
                 Err(format!("{host} stops {vm} ({how:?}) though it was well"))
             }
