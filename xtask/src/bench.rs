@@ -4,6 +4,7 @@
 //! times, and reports the median. Nothing here can fail because a machine is slow: a missed budget
 //! is a line in the report, not an error.
 
+mod failover;
 mod rack;
 mod report;
 
@@ -20,7 +21,7 @@ use report::{Row, median};
 
 /// What `cargo xtask help` says of this.
 pub(crate) const ABOUT: &str =
-    "measure, and write docs/BENCHMARKS.md; or only: simulated scale real merged commands";
+    "measure, and write docs/BENCHMARKS.md; or only: simulated scale real merged commands ha";
 
 /// Runs of each scenario but the large ones.
 const RUNS: usize = 3;
@@ -44,6 +45,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("real", real),
     ("merged", merged),
     ("scale", scale),
+    ("ha", failover::ha),
 ];
 
 /// Measures the scenarios named, or all; all of them are also written to the report.

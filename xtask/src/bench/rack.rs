@@ -41,7 +41,8 @@ impl Rack {
         &self.directory
     }
 
-    fn racknest(&self, words: &[&str]) -> anyhow::Result<String> {
+    /// Runs a command on the box; what it prints.
+    pub(super) fn racknest(&self, words: &[&str]) -> anyhow::Result<String> {
         let program = shell::root().join("target/release/racknest");
         let mut command = Command::new(program);
         command.args(words).env("HOME", &self.home);
