@@ -33,7 +33,7 @@ const REPEAT_MS: u64 = 200;
 
 /// The manager.
 #[derive(Debug, Default)]
-pub struct Manager {
+pub struct Vcenter {
     /// What it knows; `None` while its process does not run.
     pub inventory: Option<Inventory>,
     /// What every host's HA agent is told.
@@ -66,7 +66,7 @@ struct Link {
     to_manager: VecDeque<FromHost>,
 }
 
-impl Manager {
+impl Vcenter {
     /// A manager whose store has this inventory.
     #[must_use]
     pub fn new(inventory: Inventory) -> Self {
@@ -244,7 +244,7 @@ impl World {
     }
 
     pub(crate) fn deliver_to_host(&mut self, id: HostId, number: u64) {
-        let is_open = self.network.is_open(Machine::Manager, Machine::Host(id));
+        let is_open = self.network.is_open(Machine::Vcenter, Machine::Host(id));
         let delay = self.network.stream_delay();
         let boot = self.hosts.get(&id).filter(|host| host.is_responsive()).map(|host| host.boots);
         let Some(link) = self.manager.links.get_mut(&id) else { return };
@@ -264,7 +264,7 @@ impl World {
     }
 
     pub(crate) fn deliver_to_manager(&mut self, id: HostId, number: u64) {
-        let is_open = self.network.is_open(Machine::Host(id), Machine::Manager);
+        let is_open = self.network.is_open(Machine::Host(id), Machine::Vcenter);
         let delay = self.network.stream_delay();
         let Some(link) = self.manager.links.get_mut(&id) else { return };
         if link.number != number {
@@ -305,7 +305,7 @@ impl World {
     }
 
     fn look_after_link(&mut self, id: HostId, is_wanted: bool) {
-        let (here, there) = (Machine::Manager, Machine::Host(id));
+        let (here, there) = (Machine::Vcenter, Machine::Host(id));
         let host = &self.hosts[&id];
         let host_boot = host.boots;
         let answers = host.is_responsive()

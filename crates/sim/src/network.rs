@@ -15,7 +15,7 @@ pub enum Machine {
     /// A host.
     Host(HostId),
     /// The manager's.
-    Manager,
+    Vcenter,
     /// The one that isolated hosts ask; nothing runs there.
     Gateway,
 }

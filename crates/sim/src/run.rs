@@ -21,7 +21,7 @@ use crate::bug::Bug;
 use crate::clock::Clock;
 use crate::datastore::Datastore;
 use crate::invariants;
-use crate::manager::Manager;
+use crate::manager::Vcenter;
 use crate::network::Network;
 use crate::site::{Site, SiteHost};
 use crate::swarm::Swarm;
@@ -133,7 +133,7 @@ pub(crate) fn build(
         network,
         datastores,
         hosts,
-        manager: Manager::new(inventory),
+        manager: Vcenter::new(inventory),
         invariants: invariants::all(),
         is_watched: options.is_watched,
         rng: rng.split(),

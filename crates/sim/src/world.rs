@@ -29,7 +29,7 @@ use crate::edge::StorageOp;
 use crate::fact::Fact;
 use crate::faults::Broken;
 use crate::invariants::Invariant;
-use crate::manager::Manager;
+use crate::manager::Vcenter;
 use crate::network::{FaultId, Machine, Network};
 use crate::site::Site;
 use crate::swarm::Swarm;
@@ -133,7 +133,7 @@ pub struct World {
     /// The datastores.
     pub datastores: Vec<Datastore>,
     /// The manager.
-    pub manager: Manager,
+    pub manager: Vcenter,
     /// What is known from outside.
     pub truth: Truth,
     /// What happened.
@@ -169,7 +169,7 @@ pub(crate) struct Beginning {
     pub(crate) network: Network,
     pub(crate) datastores: Vec<Datastore>,
     pub(crate) hosts: BTreeMap<HostId, Host>,
-    pub(crate) manager: Manager,
+    pub(crate) manager: Vcenter,
     pub(crate) invariants: Vec<Box<dyn Invariant>>,
     pub(crate) is_watched: bool,
     pub(crate) rng: Rng,
@@ -364,14 +364,14 @@ impl World {
                     self.send(to, from, Packet::Pong);
                 }
             }
-            (Machine::Manager | Machine::Gateway, Packet::Ha(_) | Packet::Pong) => {}
+            (Machine::Vcenter | Machine::Gateway, Packet::Ha(_) | Packet::Pong) => {}
         }
     }
 
     fn answers(&self, machine: Machine) -> bool {
         match machine {
             Machine::Host(host) => self.hosts.get(&host).is_some_and(Host::is_responsive),
-            Machine::Manager => self.manager.is_up(),
+            Machine::Vcenter => self.manager.is_up(),
             Machine::Gateway => true,
         }
     }
@@ -386,7 +386,7 @@ impl World {
     pub(crate) fn machine(&self, name: &str) -> Option<Machine> {
         match name {
             "gateway" => Some(Machine::Gateway),
-            "manager" => Some(Machine::Manager),
+            "manager" => Some(Machine::Vcenter),
             _ => {
                 let host = self.hosts.values().find(|host| host.name == name);
                 host.map(|host| Machine::Host(host.id))
@@ -399,7 +399,7 @@ impl World {
             Machine::Host(host) => {
                 self.hosts.get(&host).map(|host| host.name.clone()).unwrap_or_default()
             }
-            Machine::Manager => "manager".to_owned(),
+            Machine::Vcenter => "manager".to_owned(),
             Machine::Gateway => "gateway".to_owned(),
         }
     }

@@ -247,7 +247,9 @@ impl<D: Driver> Performer<D> {
         let mut stream = self.tools.peers.dial(departure.to.clone()).await?;
         match converse(&mut stream, call, patience, &departure.to).await? {
             MigrationReply::Ready => Ok(stream),
-            reply => Err(refusal(reply, &departure.to)),
+            reply @ (MigrationReply::Running
+            | MigrationReply::Absent
+            | MigrationReply::Refused(_)) => Err(refusal(reply, &departure.to)),
         }
     }
 

@@ -219,7 +219,8 @@ impl World {
 
     fn end_work(&mut self, id: HostId, mut work: Work, result: Result<(), StartFailure>) {
         let vm = work.vm;
-        let result = result.and(work.failure.take().map_or(Ok(()), Err));
+        let earlier = work.failure.take();
+        let result = result.and_then(|()| earlier.map_or(Ok(()), Err));
         if let Err(failure) = &result {
             self.undo_start(id, &work);
             if std::mem::take(&mut work.is_new) {

@@ -8,7 +8,7 @@ use crate::world::World;
 impl World {
     pub(super) fn break_manager(&mut self, fault: FaultId, kind: FaultKind) -> Begun {
         if kind == FaultKind::ManagerCut {
-            self.network.cut(fault, Cut::Machine(Machine::Manager));
+            self.network.cut(fault, Cut::Machine(Machine::Vcenter));
             return Begun::Lasts(None);
         }
         if !self.manager.is_up() {

@@ -21,7 +21,7 @@ impl World {
         }
         let mut side = BTreeSet::new();
         let hosts = self.hosts.keys().map(|id| Machine::Host(*id)).collect::<Vec<_>>();
-        for machine in hosts.into_iter().chain([Machine::Manager, Machine::Gateway]) {
+        for machine in hosts.into_iter().chain([Machine::Vcenter, Machine::Gateway]) {
             if self.below(2) == 0 {
                 side.insert(machine);
             }
