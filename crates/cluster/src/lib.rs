@@ -14,5 +14,6 @@ pub mod drs;
 pub mod ha;
 pub mod inventory;
 pub mod lease;
+pub mod memory;
 pub mod record;
 pub mod wire;

@@ -12,6 +12,7 @@
 pub mod ha;
 pub mod ha_message;
 pub mod migration;
+pub mod memory;
 
 use alloc::boxed::Box;
 use alloc::string::String;
