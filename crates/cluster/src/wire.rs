@@ -308,6 +308,18 @@ pub struct HostSample {
     pub memory_consumed: Bytes,
     /// Memory its guests actively use.
     pub memory_active: Bytes,
+    /// Memory that the balloons of its guests hold.
+    #[serde(default)]
+    pub memory_ballooned: Bytes,
+    /// Memory of its guests that the machine has put on its disk.
+    #[serde(default)]
+    pub memory_swapped: Bytes,
+    /// How short of memory it is.
+    #[serde(default)]
+    pub memory_state: memory::MemoryState,
+    /// The machine that its guests really run on; `None` where no guest really runs.
+    #[serde(default)]
+    pub machine: Option<memory::MachineMemory>,
     /// Disk reads, per second.
     pub disk_read_iops: u32,
     /// Disk writes, per second.
@@ -333,6 +345,15 @@ pub struct VmSample {
     pub memory_consumed: Bytes,
     /// Memory it actively uses.
     pub memory_active: Bytes,
+    /// Memory that its balloon holds.
+    #[serde(default)]
+    pub memory_ballooned: Bytes,
+    /// Memory of it that the machine has put on its disk.
+    #[serde(default)]
+    pub memory_swapped: Bytes,
+    /// Whether its guest has the balloon's driver.
+    #[serde(default)]
+    pub has_balloon: bool,
     /// Disk reads, per second.
     pub disk_read_iops: u32,
     /// Disk writes, per second.

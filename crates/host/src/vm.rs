@@ -15,6 +15,7 @@ use std::future::Future;
 use racknest_cluster::record::host::DriverKind;
 use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::{Registration, Request, VmReport, VmSample, VmSpec};
+use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
 use racknest_types::id::VmId;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -96,6 +97,10 @@ pub trait Driver: Migrate {
 
     /// What each running VM used since the last call.
     fn sample(&self) -> impl Future<Output = Vec<VmSample>> + Send;
+
+    /// Asks a guest to give memory back, or lets it take it again: afterwards it has about this
+    /// much. A guest without the balloon's driver does nothing.
+    fn balloon(&self, vm: VmId, size: Bytes) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// The VM's screen and keyboard, speaking RFB.
     fn console(&self, vm: VmId) -> impl Future<Output = Result<Box<dyn Duplex>, Fault>> + Send;

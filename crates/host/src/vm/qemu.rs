@@ -178,18 +178,6 @@ impl QemuDriver {
         })
     }
 
-    /// Asks the guest to give memory back, or lets it take it again: afterwards it has about this
-    /// much. A guest without the balloon's driver does nothing.
-    ///
-    /// # Errors
-    /// The VM does not run.
-    pub async fn balloon(&self, vm: VmId, target: Bytes) -> Result<(), Fault> {
-        let machine = self.running(vm)?;
-        let value = i64::try_from(target.get()).unwrap_or(i64::MAX);
-        let command = qapi::qmp::balloon { value };
-        machine.qmp.execute(command).await.map(drop).map_err(|error| error.fault(&machine.name))
-    }
-
     /// The process id of a VM's QEMU.
     #[must_use]
     pub fn pid(&self, vm: VmId) -> Option<i32> {
@@ -337,6 +325,13 @@ impl Driver for QemuDriver {
 
     async fn sample(&self) -> Vec<VmSample> {
         self.machines.sample(&mut *self.sampler.lock().await).await
+    }
+
+    async fn balloon(&self, vm: VmId, size: Bytes) -> Result<(), Fault> {
+        let machine = self.running(vm)?;
+        let value = i64::try_from(size.get()).unwrap_or(i64::MAX);
+        let command = qapi::qmp::balloon { value };
+        machine.qmp.execute(command).await.map(drop).map_err(|error| error.fault(&machine.name))
     }
 
     async fn console(&self, vm: VmId) -> Result<Box<dyn Duplex>, Fault> {

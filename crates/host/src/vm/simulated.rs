@@ -142,12 +142,17 @@ impl Simulated {
         cpu_permille: u64,
         cpu_mhz: u64,
     ) -> VmSample {
+        // What its balloon holds it cannot touch.
+        let size = Bytes::new(guest.memory.get().saturating_sub(guest.ballooned.get()));
         VmSample {
             vm,
             cpu_mhz: figure(cpu_mhz),
             cpu_permille: u16::try_from(cpu_permille).unwrap_or(1000),
-            memory_consumed: load.memory_touched,
-            memory_active: load.memory_active,
+            memory_consumed: load.memory_touched.min(size),
+            memory_active: load.memory_active.min(size),
+            memory_ballooned: guest.ballooned,
+            memory_swapped: Bytes::ZERO,
+            has_balloon: true,
             disk_read_iops: figure(load.read_iops),
             disk_write_iops: figure(load.write_iops),
             disk_latency_us: figure(load.disk_latency_us),
@@ -268,6 +273,16 @@ impl Driver for Simulated {
 
     async fn sample(&self) -> Vec<VmSample> {
         self.sample_at(clock::now())
+    }
+
+    async fn balloon(&self, vm: VmId, size: Bytes) -> Result<(), Fault> {
+        let mut guests = self.guests();
+        let guest = guests.get_mut(&vm.raw()).filter(|guest| guest.power == PowerState::On);
+        let guest = guest.ok_or_else(|| {
+            Fault::new(FaultCode::InvalidPowerState, format!("{vm} is not powered on"))
+        })?;
+        guest.ballooned = Bytes::new(guest.memory.get().saturating_sub(size.get()));
+        Ok(())
     }
 
     async fn console(&self, vm: VmId) -> Result<Box<dyn Duplex>, Fault> {

@@ -38,6 +38,7 @@ struct Counters {
 struct Taken {
     cpu_ticks: u64,
     memory: Bytes,
+    swapped: Bytes,
 }
 
 impl Machines {
@@ -76,6 +77,9 @@ impl Machines {
             memory_consumed: taken.memory,
             // A guest without the balloon's driver does not say; it cannot be more than it takes.
             memory_active: guest.unwrap_or(taken.memory),
+            memory_ballooned: self.ballooned(machine).await,
+            memory_swapped: taken.swapped,
+            has_balloon: guest.is_some(),
             disk_used: self.home(machine.vm).map_or(Bytes::ZERO, |home| disk_used(&home)),
             ..VmSample::default()
         };
@@ -104,6 +108,16 @@ impl Machines {
             u32::try_from(busy_us.checked_div(reads + writes).unwrap_or(0)).unwrap_or(u32::MAX);
     }
 
+    /// The memory that the balloon holds.
+    async fn ballooned(&self, machine: &Machine) -> Bytes {
+        // Without an answer nothing is known, and nothing is claimed.
+        let Ok(balloon) = machine.qmp.execute(qapi::qmp::query_balloon {}).await else {
+            return Bytes::ZERO;
+        };
+        let left = u64::try_from(balloon.actual).unwrap_or(u64::MAX);
+        Bytes::new(machine.hardware().memory_now().get().saturating_sub(left))
+    }
+
     /// The memory that the guest says is in use.
     async fn guest_memory(&self, machine: &Machine) -> Option<Bytes> {
         let ask = json!({ "path": "/machine/peripheral/balloon0", "property": "guest-stats" });
@@ -120,11 +134,11 @@ fn taken(pid: i32) -> Option<Taken> {
     let process = ProcProcess::new(pid).ok()?;
     let stat = process.stat().ok()?;
     let pages = process.smaps_rollup().ok()?;
-    let memory = pages.memory_map_rollup.iter().filter_map(|map| map.extension.map.get("Pss"));
-    Some(Taken {
-        cpu_ticks: stat.utime + stat.stime,
-        memory: memory.copied().map(Bytes::new).sum(),
-    })
+    let sum = |what: &str| {
+        let maps = pages.memory_map_rollup.iter();
+        maps.filter_map(|map| map.extension.map.get(what)).copied().map(Bytes::new).sum()
+    };
+    Some(Taken { cpu_ticks: stat.utime + stat.stime, memory: sum("Pss"), swapped: sum("SwapPss") })
 }
 
 fn disk_counters(stats: &Value) -> Counters {

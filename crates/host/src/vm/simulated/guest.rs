@@ -19,6 +19,7 @@ pub(super) struct Guest {
     pub(super) vcpus: u16,
     has_network: bool,
     pub(super) memory: Bytes,
+    pub(super) ballooned: Bytes,
     pub(super) disks: Bytes,
     pub(super) workload: Workload,
 }
@@ -32,6 +33,7 @@ impl Guest {
             vcpus: *vcpus,
             has_network: nics.iter().any(|nic| nic.connected),
             memory: *memory,
+            ballooned: Bytes::ZERO,
             disks: disks.iter().map(|disk| disk.capacity).sum(),
             workload: workload.clone(),
         }
@@ -47,7 +49,8 @@ impl Guest {
             );
             return Err(Fault::new(FaultCode::InvalidPowerState, message));
         }
-        *self = new;
+        let ballooned = self.ballooned.min(new.memory);
+        *self = Self { ballooned, ..new };
         Ok(())
     }
 
