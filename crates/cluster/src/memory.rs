@@ -94,6 +94,12 @@ impl VmMemory {
     }
 }
 
+impl Default for MemoryMarks {
+    fn default() -> Self {
+        Self::MACHINE
+    }
+}
+
 impl MemoryMarks {
     /// Of a host's claim; vSphere's own.
     pub const CLAIM: Self =

@@ -11,8 +11,8 @@
 
 pub mod ha;
 pub mod ha_message;
-pub mod migration;
 pub mod memory;
+pub mod migration;
 
 use alloc::boxed::Box;
 use alloc::string::String;

@@ -125,6 +125,7 @@ async fn start_host(
         network: None,
         peers: Arc::new(Alone),
         usage: OwnUsage::shared_by(u32::try_from(HOSTS)?),
+        machine: None,
     };
     let ((control, managers), (streams, callers)) = (mpsc::channel::<Stream>(1), mpsc::channel(1));
     let (movers, migration) = mpsc::channel(1);

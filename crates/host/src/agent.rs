@@ -12,6 +12,7 @@
 
 mod adoption;
 mod arrival;
+mod balloons;
 mod book;
 mod connection;
 mod departure;
@@ -56,6 +57,7 @@ use self::streams::Disks;
 use crate::clock;
 use crate::ha::{HaEdge, Input, Order};
 use crate::lease::Leases;
+use crate::machine::Machine;
 use crate::mounts::Mounts;
 use crate::net::{self, Heard, Network};
 use crate::own_usage::OwnUsage;
@@ -112,6 +114,8 @@ pub struct Parts<D> {
     pub peers: Arc<dyn Peers>,
     /// What the process itself takes.
     pub usage: OwnUsage,
+    /// The machine that its guests take memory of; `None` where they take none.
+    pub machine: Option<Machine>,
 }
 
 type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -210,6 +214,7 @@ impl<D: Driver> Agent<D> {
             network,
             peers,
             usage,
+            machine,
         } = parts;
         let limit = match driver.kind() {
             DriverKind::Qemu => QEMU_JOBS_MAX,
@@ -224,7 +229,15 @@ impl<D: Driver> Agent<D> {
             claim,
             boot: clock::boot(),
             event: next_event(&driver),
-            tools: Tools { driver, registry, storage, leases, peers, host },
+            tools: Tools {
+                driver,
+                registry,
+                storage,
+                leases,
+                peers,
+                host,
+                machine: machine.clone(),
+            },
             mounts,
             ha,
             departing: BTreeSet::new(),
@@ -246,7 +259,7 @@ impl<D: Driver> Agent<D> {
             greetings: FuturesUnordered::new(),
             caller: None,
             connection: None,
-            sampling: Sampling::new(claim, usage),
+            sampling: Sampling::new(claim, usage, machine),
             timer: None,
             samples: None,
         };
@@ -327,7 +340,10 @@ impl<D: Driver> Agent<D> {
             Occurrence::Sampled(samples) => {
                 self.samples = None;
                 self.learn_addresses(&samples);
-                let message = self.sampling.collect(samples, &self.book);
+                let (message, targets) = self.sampling.collect(samples, &self.book);
+                if !targets.is_empty() {
+                    tokio::spawn(balloons::set(Arc::clone(&self.tools.driver), targets));
+                }
                 self.send(message);
             }
             Occurrence::Heard(Heard { vm, address }) => {

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use racknest_cluster::record::host::{Claim, DriverKind};
+use racknest_cluster::wire::memory::MemoryMarks;
 use serde::{Deserialize, Serialize};
 
 /// One host.
@@ -27,6 +28,9 @@ pub struct HostConfig {
     /// What the figures of simulated guests are made from; the same for all hosts of a box.
     #[serde(default)]
     pub seed: u64,
+    /// Where the memory of the machine below it counts as short.
+    #[serde(default)]
+    pub memory: MemoryMarks,
     /// How QEMU is run.
     #[serde(default)]
     pub qemu: QemuOptions,

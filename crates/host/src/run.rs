@@ -27,6 +27,7 @@ use crate::config::{HostConfig, QemuOptions};
 use crate::ha::{HaEdge, HaParts};
 use crate::layout::Layout;
 use crate::lease::{Leases, SharedDatastores};
+use crate::machine::Machine;
 use crate::mounts::Mounts;
 use crate::net::{Network, Uplink};
 use crate::own_usage::OwnUsage;
@@ -176,6 +177,7 @@ async fn start_host(
                 name: config.name,
                 claim: config.claim,
                 usage,
+                machine: Some(Machine::here(config.memory)),
             };
             let doors = doors(&underlay).await?;
             Ok(tokio::spawn(async move {
@@ -306,6 +308,7 @@ fn simulated(
         network: None,
         peers: Arc::new(underlay.clone()),
         usage: usage.clone(),
+        machine: None,
     };
     (parts, ending)
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use racknest_cluster::record::host::{Claim, DriverKind};
+use racknest_cluster::wire::memory::MemoryMarks;
 use racknest_cluster::wire::{
     CONTROL_PORT, FromHost, MESSAGE_BYTES_MAX, STREAM_PORT, StreamReply, StreamRequest, ToHost,
     VERSION,
@@ -25,6 +26,7 @@ fn config(directory: &Path, name: &str) -> HostConfig {
         run: directory.join("run"),
         underlay: directory.join("underlay.sock"),
         seed: 1,
+        memory: MemoryMarks::default(),
         qemu: QemuOptions::default(),
     }
 }

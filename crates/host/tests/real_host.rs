@@ -4,6 +4,7 @@ use std::path::Path;
 
 use racknest_cluster::record::host::{Claim, DriverKind};
 use racknest_cluster::record::vm::{Boot, Disk, DiskSource, Nic, PowerState, VmConfig, Workload};
+use racknest_cluster::wire::memory::MemoryMarks;
 use racknest_cluster::wire::{
     CONTROL_PORT, FromHost, MESSAGE_BYTES_MAX, Mount, Request, ToHost, VERSION, VmReport, VmSpec,
 };
@@ -75,6 +76,7 @@ impl Site {
             run: self.layout.run().into(),
             underlay: self.directory.path().join("u"),
             seed: 1,
+            memory: MemoryMarks::default(),
             qemu: QemuOptions::default(),
         };
         (tokio::spawn(run::serve(vec![config], stop.clone())), stop)

@@ -18,7 +18,7 @@ use std::path::Path;
 use racknest_types::bytes::Bytes;
 
 use availability::Availability;
-use config::{BootName, DriverName, File, Options};
+use config::{BootName, DriverName, File, MemoryTable, Options};
 use series::Series;
 
 /// Above this, one machine has been asked for a nation.
@@ -46,6 +46,8 @@ pub(crate) struct Deployment {
     pub(crate) cluster: String,
     /// What QEMU is asked to do to save memory.
     pub(crate) options: Options,
+    /// How much of the machine's memory is left alone.
+    pub(crate) memory: MemoryTable,
     /// Its hosts.
     pub(crate) hosts: Vec<Host>,
     /// Its datastores.
@@ -220,6 +222,13 @@ fn wide_enough(first_name: &str, count: u32) -> String {
 /// What in the file does not fit together, in one line.
 pub(crate) fn check(file: &File) -> Result<Deployment, String> {
     check_names(file)?;
+    if !file.memory.marks().are_in_order() {
+        return Err(
+            "memory: the marks are per cent of the machine, each below the one before: high, soft, \
+             hard, low"
+                .to_owned(),
+        );
+    }
     let hosts = hosts(file)?;
     let datastore = first(&file.datastores, "datastores", |entry| &entry.name)?;
     let network = first(&file.networks, "networks", |entry| &entry.name)?;
@@ -235,6 +244,7 @@ pub(crate) fn check(file: &File) -> Result<Deployment, String> {
         datacenter: file.datacenter.clone(),
         cluster: file.cluster.clone(),
         options: file.options,
+        memory: file.memory,
         hosts,
         datastores: file.datastores.clone(),
         networks: file.networks.clone(),

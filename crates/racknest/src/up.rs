@@ -298,6 +298,7 @@ impl Ground {
             run,
             driver: self.wanted.driver,
             options: self.wanted.options,
+            memory: self.wanted.memory,
             share_process: match &self.existing {
                 Some(existing) => existing.share_process,
                 None => {

@@ -1,3 +1,5 @@
+//! What a host does about its memory, by example and by bounds that no figures may break.
+
 use alloc::vec;
 use alloc::vec::Vec;
 use std::string::ToString as _;

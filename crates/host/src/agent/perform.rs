@@ -29,12 +29,14 @@ use racknest_cluster::record::migration::MigrationFigures;
 use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::migration::MigrationReply;
 use racknest_cluster::wire::{Registration, Request, VmSpec};
+use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
 use racknest_types::id::{TaskId, VmId};
 
 use super::departure::Departure;
 use super::lanes::{Job, RequestKind};
 use crate::lease::{self, Leases};
+use crate::machine::Machine;
 use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::registry::record::{RegistryRecord, Unfinished};
@@ -86,6 +88,7 @@ pub(super) struct Tools<D> {
     pub(super) peers: Arc<dyn Peers>,
     /// The name of this one.
     pub(super) host: Arc<str>,
+    pub(super) machine: Option<Machine>,
 }
 
 impl<D> Clone for Tools<D> {
@@ -97,6 +100,7 @@ impl<D> Clone for Tools<D> {
             leases: self.leases.clone(),
             peers: Arc::clone(&self.peers),
             host: Arc::clone(&self.host),
+            machine: self.machine.clone(),
         }
     }
 }
@@ -167,6 +171,13 @@ impl<D: Driver> Performer<D> {
     ) -> (Result<PowerState, Fault>, After) {
         if touches_storage(&request)
             && let Err(fault) = self.tools.storage.ready().await
+        {
+            return (Err(fault), After::Same);
+        }
+        if let (Some(machine), Some(size)) = (&self.tools.machine, starts(&request))
+            // A request that is repeated is answered by what runs.
+            && self.power != PowerState::On
+            && let Err(fault) = machine.admit(size)
         {
             return (Err(fault), After::Same);
         }
@@ -538,6 +549,28 @@ const fn news(job: &Job) -> Option<&'static str> {
         Job::Request { request: Request::Migrate { .. }, .. } => Some("did not move"),
         Job::Arrive { .. } => None,
         Job::Request { .. } | Job::Resume(_) | Job::Forget | Job::StayOff | Job::Reset => None,
+    }
+}
+
+/// The memory of the VM that a request starts.
+fn starts(request: &Request) -> Option<Bytes> {
+    match request {
+        Request::PowerOn(spec)
+        | Request::Create { spec, power_on: true, .. }
+        | Request::Revert { spec, memory: Some(_), .. } => Some(spec.config.memory),
+        Request::Create { power_on: false, .. }
+        | Request::Revert { memory: None, .. }
+        | Request::Delete { .. }
+        | Request::Register(_)
+        | Request::Unregister
+        | Request::PowerOff
+        | Request::Shutdown
+        | Request::Reset
+        | Request::Suspend
+        | Request::Snapshot { .. }
+        | Request::DeleteSnapshot { .. }
+        | Request::Migrate { .. }
+        | Request::Reconfigure { .. } => None,
     }
 }
 

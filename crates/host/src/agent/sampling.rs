@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use racknest_cluster::memory::Target;
 use racknest_cluster::record::host::Claim;
+use racknest_cluster::wire::memory::MemoryState;
 use racknest_cluster::wire::{FromHost, HostSample, VmSample};
 use racknest_types::bytes::Bytes;
 
+use super::balloons::Balloons;
 use super::book::Book;
 use crate::clock::{self, Stopwatch};
+use crate::machine::Machine;
 use crate::own_usage::OwnUsage;
 
 /// Turns the driver's figures into the samples that the manager is sent.
@@ -17,16 +21,22 @@ pub(super) struct Sampling {
     usage: OwnUsage,
     since: Stopwatch,
     cpu_time: Duration,
+    balloons: Balloons,
 }
 
 impl Sampling {
-    pub(super) fn new(claim: Claim, usage: OwnUsage) -> Self {
+    pub(super) fn new(claim: Claim, usage: OwnUsage, machine: Option<Machine>) -> Self {
         let cpu_time = usage.cpu_time();
-        Self { claim, usage, since: Stopwatch::start(), cpu_time }
+        let balloons = Balloons::new(claim, machine);
+        Self { claim, usage, since: Stopwatch::start(), cpu_time, balloons }
     }
 
-    /// The samples of this moment.
-    pub(super) fn collect(&mut self, mut vms: Vec<VmSample>, book: &Book) -> FromHost {
+    /// The samples of this moment, and the guests that get another size for what they show.
+    pub(super) fn collect(
+        &mut self,
+        mut vms: Vec<VmSample>,
+        book: &Book,
+    ) -> (FromHost, Vec<Target>) {
         for sample in vms.iter_mut().filter(|sample| sample.guest_address.is_none()) {
             let vm = racknest_types::id::VmId::from_raw(sample.vm);
             sample.guest_address = book.address(vm);
@@ -35,7 +45,8 @@ impl Sampling {
         host.memory_granted = book.running().map(|spec| spec.config.memory).sum();
         host.cpu_mhz = host.cpu_mhz.saturating_add(self.own_mhz());
         host.memory_consumed += self.usage.memory();
-        FromHost::Samples { at: clock::now(), host, vms }
+        let targets = self.balloons.judge(&mut host, &vms, book);
+        (FromHost::Samples { at: clock::now(), host, vms }, targets)
     }
 
     /// CPU the agent took since the last samples, in MHz of the claim.
@@ -65,6 +76,10 @@ fn sum(vms: &[VmSample]) -> HostSample {
         memory_granted: Bytes::ZERO,
         memory_consumed: bytes(|vm| vm.memory_consumed),
         memory_active: bytes(|vm| vm.memory_active),
+        memory_ballooned: bytes(|vm| vm.memory_ballooned),
+        memory_swapped: bytes(|vm| vm.memory_swapped),
+        memory_state: MemoryState::High,
+        machine: None,
         disk_read_iops: figure(|vm| vm.disk_read_iops),
         disk_write_iops: figure(|vm| vm.disk_write_iops),
         disk_latency_us: u32::try_from(latency).unwrap_or(u32::MAX),

@@ -6,6 +6,9 @@ mod migration;
 mod stage;
 mod stream;
 
+use racknest_cluster::wire::memory::{MemoryMarks, MemoryState};
+use racknest_types::bytes::Bytes;
+
 use self::stage::{CLAIM, Scripted, Stage};
 use super::*;
 use crate::testing::spec;
@@ -29,6 +32,76 @@ async fn a_vm_is_made_started_and_stopped() {
     let delete = Request::Delete { home: spec(7).home };
     assert_eq!(manager.ask(6, 7, delete).await, Ok(PowerState::Off));
     assert_eq!(stage.saved(), []);
+}
+
+/// A machine of 10,000 MiB whose free memory a test sets.
+struct SmallMachine(tempfile::TempDir);
+
+impl SmallMachine {
+    fn new(available_mib: u64) -> Self {
+        let machine = Self(tempfile::tempdir().unwrap());
+        machine.set(available_mib);
+        machine
+    }
+
+    fn set(&self, available_mib: u64) {
+        let (total, available) = (10_000 << 10, available_mib << 10);
+        let text = format!("MemTotal: {total} kB\nMemAvailable: {available} kB\n");
+        fs_err::write(self.0.path().join("meminfo"), text).unwrap();
+    }
+
+    fn machine(&self) -> Machine {
+        Machine::told_by(&self.0.path().join("meminfo"), MemoryMarks::MACHINE)
+    }
+}
+
+#[tokio::test]
+async fn no_vm_is_started_on_a_machine_that_would_run_out_of_memory() {
+    let machine = SmallMachine::new(520);
+    let stage = Stage::on_machine(Arc::new(Simulated::new(1, CLAIM)), machine.machine());
+    let mut manager = stage.connect().await;
+    for (task, request) in [(1, create(7, true)), (2, Request::PowerOn(spec(7)))] {
+        let fault = manager.ask(task, 7, request).await.unwrap_err();
+        assert_eq!(fault.code, FaultCode::InsufficientResources);
+        assert!(fault.message.contains(&Bytes::from_mib(520).to_string()), "{fault}");
+    }
+    assert_eq!(stage.saved(), []);
+    assert_eq!(manager.ask(3, 7, create(7, false)).await, Ok(PowerState::Off));
+    machine.set(5000);
+    assert_eq!(manager.ask(4, 7, Request::PowerOn(spec(7))).await, Ok(PowerState::On));
+    machine.set(10);
+    assert_eq!(manager.ask(5, 7, Request::PowerOn(spec(7))).await, Ok(PowerState::On), "it runs");
+    assert_eq!(manager.ask(6, 7, Request::PowerOff).await, Ok(PowerState::Off));
+}
+
+#[tokio::test(start_paused = true)]
+async fn guests_give_memory_back_while_the_machine_is_short_of_it_and_get_it_after() {
+    let machine = SmallMachine::new(5000);
+    let stage = Stage::on_machine(Arc::new(Simulated::new(1, CLAIM)), machine.machine());
+    let mut manager = stage.connect().await;
+    let mut large = spec(7);
+    large.config.memory = Bytes::from_gib(4);
+    large.config.workload.active_memory_permille = 500;
+    let create = Request::Create { spec: large, sources: vec![], power_on: true };
+    assert_eq!(manager.ask(1, 7, create).await, Ok(PowerState::On));
+    let mut next = async || loop {
+        if let FromHost::Samples { host, vms, .. } = manager.answer().await {
+            return (host, vms[0].memory_ballooned);
+        }
+    };
+    let (host, ballooned) = next().await;
+    assert_eq!((host.memory_state, ballooned), (MemoryState::High, Bytes::ZERO));
+    assert_eq!(host.machine.map(|it| it.available), Some(Bytes::from_mib(5000)));
+
+    machine.set(600);
+    assert_eq!(next().await.0.memory_state, MemoryState::Hard);
+    let (host, ballooned) = next().await;
+    assert!(ballooned > Bytes::ZERO);
+    assert_eq!(host.memory_ballooned, ballooned);
+
+    machine.set(8000);
+    assert_eq!(next().await.0.memory_state, MemoryState::High);
+    assert_eq!(next().await.1, Bytes::ZERO);
 }
 
 #[tokio::test]
@@ -179,7 +252,7 @@ async fn samples_come_in_their_period_with_what_the_host_granted() {
             panic!("no samples");
         };
         assert_eq!(vms.len(), 3);
-        assert_eq!(host.memory_granted, racknest_types::bytes::Bytes::from_mib(3 * 512));
+        assert_eq!(host.memory_granted, Bytes::from_mib(3 * 512));
         assert_eq!(vms[0].guest_address.as_deref(), Some("10.0.0.1"));
     }
     assert!(begun.elapsed() >= Duration::from_secs(35), "{:?}", begun.elapsed());

@@ -19,7 +19,7 @@ use racknest_cluster::record::host::{Claim, DriverKind};
 use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::{Registration, Request, VmReport, VmSample, VmSpec};
 use racknest_types::bytes::Bytes;
-use racknest_types::fault::Fault;
+use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::VmId;
 use racknest_types::time::Timestamp;
 use tokio::sync::mpsc;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::Host;
-use crate::deployment::config::{DriverName, Options, Size};
+use crate::deployment::config::{DriverName, MemoryTable, Options, Size};
 
 /// The form of the file.
 pub(crate) const VERSION: u32 = 1;
@@ -30,6 +30,9 @@ pub(crate) struct BoxFile {
     pub(crate) driver: DriverName,
     /// What QEMU is asked to do to save memory.
     pub(crate) options: Options,
+    /// How much of the machine's memory is left alone.
+    #[serde(default)]
+    pub(crate) memory: MemoryTable,
     /// Whether one process is all hosts: simulated ones by the hundred.
     pub(crate) share_process: bool,
     /// Its hosts.

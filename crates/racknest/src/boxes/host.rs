@@ -39,6 +39,7 @@ fn config(home: &BoxHome, file: &BoxFile, entry: &HostEntry) -> anyhow::Result<H
         run: file.host_run(&entry.name),
         underlay: file.underlay(),
         seed: 0,
+        memory: file.memory.marks(),
         qemu: QemuOptions {
             merge_pages: file.options.page_merging,
             randomize_addresses: file.options.address_randomisation,

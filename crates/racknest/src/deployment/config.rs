@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 
 use racknest_api::v1::ha::{HaProfile, IsolationResponse, RestartPriority};
 use racknest_api::v1::rule::{NewGroup, NewRule};
+use racknest_host::MemoryMarks;
 use racknest_types::bytes::Bytes;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -26,6 +27,8 @@ pub(crate) struct File {
     pub(crate) cluster: String,
     /// What QEMU is asked to do to save memory.
     pub(crate) options: Options,
+    /// How much of the machine's memory is left alone.
+    pub(crate) memory: MemoryTable,
     /// Groups of hosts.
     pub(crate) hosts: Vec<HostGroup>,
     /// Datastores, each mounted on every host.
@@ -104,6 +107,33 @@ pub(crate) struct Options {
     pub(crate) page_merging: bool,
     /// Load QEMU at random addresses. Off makes more pages equal, and attacks on QEMU easier.
     pub(crate) address_randomisation: bool,
+}
+
+/// Where the memory of the machine below all hosts counts as short, in per cent of it that are
+/// free. Hosts claim what they like; this is about what is really there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MemoryTable {
+    /// From here on all is well again.
+    pub(crate) high_percent: u16,
+    /// Below it there is a warning, and guests are asked to give memory back.
+    pub(crate) soft_percent: u16,
+    /// Below it that was not enough.
+    pub(crate) hard_percent: u16,
+    /// Below it no VM is started.
+    pub(crate) low_percent: u16,
+}
+
+impl MemoryTable {
+    /// As the hosts take them.
+    pub(crate) const fn marks(&self) -> MemoryMarks {
+        MemoryMarks {
+            high_permille: self.high_percent.saturating_mul(10),
+            soft_permille: self.soft_percent.saturating_mul(10),
+            hard_permille: self.hard_percent.saturating_mul(10),
+            low_permille: self.low_percent.saturating_mul(10),
+        }
+    }
 }
 
 /// Hosts that are alike.
@@ -242,6 +272,7 @@ impl Default for File {
             datacenter: "datacenter1".to_owned(),
             cluster: "lab".to_owned(),
             options: Options::default(),
+            memory: MemoryTable::default(),
             hosts: vec![HostGroup::default()],
             datastores: vec![DatastoreEntry { name: "datastore1".to_owned(), directory: None }],
             networks: vec![NetworkEntry { name: "VM Network".to_owned(), vlan: 0 }],
@@ -258,6 +289,18 @@ impl Default for File {
 impl Default for Options {
     fn default() -> Self {
         Self { page_merging: false, address_randomisation: true }
+    }
+}
+
+impl Default for MemoryTable {
+    fn default() -> Self {
+        let marks = MemoryMarks::MACHINE;
+        Self {
+            high_percent: marks.high_permille / 10,
+            soft_percent: marks.soft_permille / 10,
+            hard_percent: marks.hard_permille / 10,
+            low_percent: marks.low_permille / 10,
+        }
     }
 }
 

@@ -24,6 +24,12 @@ fn the_file_that_is_printed_is_read_back_as_it_was() {
         page_merging = false
         address_randomisation = true
 
+        [memory]
+        high_percent = 12
+        soft_percent = 10
+        hard_percent = 7
+        low_percent = 5
+
         [[hosts]]
         name = "esx01"
         count = 8
@@ -73,7 +79,7 @@ fn a_mistake_is_told_with_its_line() {
     refused(
         "name = 'lab'\nhots = 3\n",
         expect![
-            "2: unknown field `hots`, expected one of `name`, `driver`, `datacenter`, `cluster`, `options`, `hosts`, `datastores`, `networks`, `templates`, `vms`, `ha`, `restarts`, `groups`, `rules`"
+            "2: unknown field `hots`, expected one of `name`, `driver`, `datacenter`, `cluster`, `options`, `memory`, `hosts`, `datastores`, `networks`, `templates`, `vms`, `ha`, `restarts`, `groups`, `rules`"
         ],
     );
     refused(
@@ -113,6 +119,14 @@ fn what_does_not_fit_together_is_refused_by_name() {
             r#"VMs 'vm01': simulated guests do not boot: leave out alive, or use driver "qemu""#
         ]],
     );
+    for marks in ["low_percent = 8", "high_percent = 101", "soft_percent = 60000"] {
+        refused(
+            &format!("[memory]\n{marks}"),
+            expect![
+                "memory: the marks are per cent of the machine, each below the one before: high, soft, hard, low"
+            ],
+        );
+    }
     refused(
         "[[networks]]\nname = 'a'\nvlan = 4095",
         expect!["network 'a': VLAN 4095 is not 0 to 4094"],

@@ -248,6 +248,10 @@ impl Driver for Scripted {
         vec![]
     }
 
+    async fn balloon(&self, _vm: VmId, _size: Bytes) -> Result<(), Fault> {
+        Err(Fault::unsupported("no balloon"))
+    }
+
     async fn console(&self, _vm: VmId) -> Result<Box<dyn Duplex>, Fault> {
         let (near, far) = tokio::io::duplex(64);
         let (mut read, mut write) = tokio::io::split(far);
@@ -314,6 +318,13 @@ impl<D: Driver> Stage<D> {
         Self::with(host, driver, leases)
     }
 
+    /// The agent of a new host, on a machine with this memory.
+    pub(super) fn on_machine(driver: Arc<D>, machine: Machine) -> Self {
+        let leases = Leases::shared(SharedDatastores::new(1), StoragePath::connected());
+        let wires = Wires::default();
+        Self::build("esx01", &wires, Arc::new(HostDirectory::new()), driver, leases, Some(machine))
+    }
+
     /// The agent of a host of this name, which reaches those on the same wires.
     pub(super) fn wired(
         name: &str,
@@ -321,6 +332,17 @@ impl<D: Driver> Stage<D> {
         host: Arc<HostDirectory>,
         driver: Arc<D>,
         leases: Leases,
+    ) -> Self {
+        Self::build(name, wires, host, driver, leases, None)
+    }
+
+    fn build(
+        name: &str,
+        wires: &Wires,
+        host: Arc<HostDirectory>,
+        driver: Arc<D>,
+        leases: Leases,
+        machine: Option<Machine>,
     ) -> Self {
         let (registry, records) = Registry::open(&host.layout).unwrap();
         let parts = Parts {
@@ -336,6 +358,7 @@ impl<D: Driver> Stage<D> {
             network: None,
             peers: Arc::new(wires.clone()),
             usage: OwnUsage::shared_by(1),
+            machine,
         };
         let ((control, managers), (streams, callers)) = (mpsc::channel(8), mpsc::channel(8));
         let (migration, movers) = mpsc::channel(8);
