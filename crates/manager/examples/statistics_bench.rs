@@ -79,6 +79,7 @@ fn load(vm: u64, rng: &mut Rng) -> VmSample {
         network_rx_kbps: below(1000),
         network_tx_kbps: below(1000),
         guest_address: None,
+        ..VmSample::default()
     }
 }
 
