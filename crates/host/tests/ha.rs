@@ -6,6 +6,7 @@ use racknest_cluster::record::ha::{HaSettings, HaTimings, IsolationResponse};
 use racknest_cluster::record::host::{Claim, DriverKind};
 use racknest_cluster::record::vm::{Boot, PowerState, VmConfig, Workload};
 use racknest_cluster::wire::ha::{HaCluster, HaMember, HaNews, HaReport, PlacementRules};
+use racknest_cluster::wire::memory::MemoryMarks;
 use racknest_cluster::wire::{
     CONTROL_PORT, FromHost, MESSAGE_BYTES_MAX, Request, ToHost, VERSION, VmSpec,
 };
@@ -33,6 +34,7 @@ fn config(directory: &Path, name: &str) -> HostConfig {
         run: directory.join("run"),
         underlay: directory.join("underlay.sock"),
         seed: 1,
+        memory: MemoryMarks::default(),
         qemu: QemuOptions::default(),
     }
 }
