@@ -53,7 +53,12 @@ fn collect(inventory: &Inventory, statistics: &Statistics, now: Timestamp) -> Re
             readings.cpu_permille.insert(host.id.into(), of_ten_thousand(cpu));
         }
         if let Some(consumed) = sample.value(Counter::MemoryConsumed) {
-            let part = permille(consumed, host.claim.memory.get() >> 10);
+            let claimed = permille(consumed, host.claim.memory.get() >> 10);
+            // A host is as full as its claim or as the machine below it, whichever is fuller.
+            let machine = sample.value(Counter::MachineMemory);
+            let left = sample.value(Counter::MachineMemoryAvailable);
+            let real = machine.zip(left).map(|(all, left)| permille(all.saturating_sub(left), all));
+            let part = claimed.max(real.unwrap_or(0));
             readings.memory_permille.insert(host.id.into(), part);
         }
     }

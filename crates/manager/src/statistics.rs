@@ -24,6 +24,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use racknest_cluster::wire::memory::MemoryState;
 use racknest_cluster::wire::{HostSample, VmSample};
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
@@ -167,6 +168,7 @@ impl Sample {
             });
             match counter.combine() {
                 Combine::Sum => all.map(|(_, _, value)| value).reduce(u64::saturating_add),
+                Combine::Largest => all.map(|(_, _, value)| value).max(),
                 Combine::MeanByCapacity => mean(all.map(|(capacity, _, value)| (capacity, value))),
                 Combine::MeanByOperations => {
                     mean(all.map(|(_, sample, value)| (operations(sample), value)))
@@ -550,6 +552,21 @@ fn host_values(report: &Report<'_>) -> Values {
     set(Counter::DiskUsed, disk_steps(disk_used));
     set(Counter::NetworkReceived, sample.network_rx_kbps);
     set(Counter::NetworkTransmitted, sample.network_tx_kbps);
+    set(Counter::MemoryBallooned, memory_steps(sample.memory_ballooned));
+    set(Counter::MemorySwapped, memory_steps(sample.memory_swapped));
+    set(
+        Counter::MemoryState,
+        match sample.memory_state {
+            MemoryState::High => 0,
+            MemoryState::Soft => 1,
+            MemoryState::Hard => 2,
+            MemoryState::Low => 3,
+        },
+    );
+    if let Some(machine) = sample.machine {
+        set(Counter::MachineMemory, memory_steps(machine.total));
+        set(Counter::MachineMemoryAvailable, memory_steps(machine.available));
+    }
     values
 }
 
@@ -569,6 +586,8 @@ fn vm_values(sample: &VmSample, granted: Option<Bytes>) -> Values {
     set(Counter::DiskUsed, disk_steps(sample.disk_used));
     set(Counter::NetworkReceived, sample.network_rx_kbps);
     set(Counter::NetworkTransmitted, sample.network_tx_kbps);
+    set(Counter::MemoryBallooned, memory_steps(sample.memory_ballooned));
+    set(Counter::MemorySwapped, memory_steps(sample.memory_swapped));
     values
 }
 

@@ -151,9 +151,10 @@ impl<'a> Seen<'a> {
         let used = format!("{} really used ({parts})", self.memory_used());
         match &self.manager {
             Some((summary, _, _)) => format!(
-                "{} claimed by the hosts, {} granted to VMs, {used}",
+                "{} claimed by the hosts, {} granted to VMs, {used}{}",
                 Bytes::new(summary.memory_claimed_bytes),
-                Bytes::new(summary.memory_granted_bytes)
+                Bytes::new(summary.memory_granted_bytes),
+                machine_text(summary)
             ),
             None => used,
         }
@@ -189,6 +190,14 @@ impl<'a> Seen<'a> {
             "took_seconds": took.map(|took| took.as_secs_f64()),
         })
     }
+}
+
+/// What the machine below the hosts has left, after a comma.
+fn machine_text(summary: &Summary) -> String {
+    let machine = summary.memory_machine_available_bytes.zip(summary.memory_machine_bytes);
+    machine.map_or_else(String::new, |(left, all)| {
+        format!(", {} of this machine's {} left", Bytes::new(left), Bytes::new(all))
+    })
 }
 
 /// What is wrong with a machine's power.

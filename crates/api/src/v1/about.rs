@@ -79,6 +79,12 @@ pub struct Summary {
     pub memory_granted_bytes: u64,
     /// The memory really taken by hosts and VMs in the last samples.
     pub memory_used_bytes: u64,
+    /// The memory of the machine that the hosts really run on; absent where no guest really runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_machine_bytes: Option<u64>,
+    /// The memory that this machine has left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_machine_available_bytes: Option<u64>,
     /// What the disks of VMs and templates promise to their guests.
     pub disk_provisioned_bytes: u64,
     /// What their files really take, on datastores that answer.

@@ -9,6 +9,7 @@ use crate::page::Page;
 use crate::reference::Reference;
 use crate::v1::folder::Rename;
 use crate::v1::ha::ClusterHa;
+use crate::v1::host::MemoryState;
 
 operations! {
     /// Lists the clusters.
@@ -60,6 +61,15 @@ pub struct Cluster {
     /// The memory really taken in the last sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_used_mib: Option<u64>,
+    /// The memory of the machine that its hosts really run on: what it has against what they claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_machine_mib: Option<u64>,
+    /// The memory that this machine has left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_machine_available_mib: Option<u64>,
+    /// How short of memory the worst of its hosts is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_state: Option<MemoryState>,
     /// How uneven what its hosts carry is, per mille; absent before the first DRS pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imbalance_permille: Option<u64>,

@@ -172,6 +172,35 @@ pub struct HostUsage {
     pub memory_consumed_mib: u64,
     /// Memory its guests actively use.
     pub memory_active_mib: u64,
+    /// Memory that the balloons of its guests hold.
+    pub memory_ballooned_mib: u64,
+    /// Memory of its guests that the machine has put on its disk.
+    pub memory_swapped_mib: u64,
+    /// How short of memory it is, of its claim or of the machine, whichever is worse.
+    pub memory_state: MemoryState,
+    /// Memory of the machine that it really runs on; absent where no guest really runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_memory_mib: Option<u64>,
+    /// Memory that this machine has left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_memory_available_mib: Option<u64>,
+}
+
+/// How short of memory a host is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryState {
+    /// There is enough.
+    #[default]
+    High,
+    /// Guests are asked to give back what they do not use.
+    Soft,
+    /// They have not given back enough.
+    Hard,
+    /// There is next to nothing left: no VM is started.
+    Low,
 }
 
 /// Which hosts to list.

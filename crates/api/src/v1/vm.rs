@@ -190,6 +190,10 @@ pub struct VmUsage {
     pub memory_consumed_mib: u64,
     /// Memory the guest actively uses.
     pub memory_active_mib: u64,
+    /// Memory that its balloon holds.
+    pub memory_ballooned_mib: u64,
+    /// Memory of it that the machine has put on its disk.
+    pub memory_swapped_mib: u64,
     /// Disk space its files take.
     pub disk_used_bytes: u64,
 }

@@ -85,6 +85,10 @@ fn count_all(inventory: &Inventory, usage: &Usage<'_>) -> Summary {
         memory_claimed_bytes: inventory.hosts().map(|it| it.claim.memory).sum::<Bytes>().get(),
         memory_granted_bytes: bytes(&mut running(), |vm| vm.config.memory),
         memory_used_bytes: Bytes::from_mib(used.memory_consumed_mib).get(),
+        memory_machine_bytes: used.machine_memory_mib.map(|mib| Bytes::from_mib(mib).get()),
+        memory_machine_available_bytes: used
+            .machine_memory_available_mib
+            .map(|mib| Bytes::from_mib(mib).get()),
         disk_provisioned_bytes: bytes(&mut inventory.vms(), provisioned),
         disk_used_bytes: 0,
     }

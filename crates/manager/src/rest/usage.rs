@@ -1,6 +1,6 @@
 //! What VMs and hosts used in their latest samples, for the views of the other kinds.
 
-use racknest_api::v1::host::HostUsage;
+use racknest_api::v1::host::{HostUsage, MemoryState};
 use racknest_api::v1::vm::VmUsage;
 use racknest_cluster::record::host::HostRecord;
 use racknest_types::id::{HostId, VmId};
@@ -33,6 +33,8 @@ impl<'a> Usage<'a> {
             cpu_mhz: value(Counter::CpuUsageMhz),
             memory_consumed_mib: value(Counter::MemoryConsumed) >> 10,
             memory_active_mib: value(Counter::MemoryActive) >> 10,
+            memory_ballooned_mib: value(Counter::MemoryBallooned) >> 10,
+            memory_swapped_mib: value(Counter::MemorySwapped) >> 10,
             disk_used_bytes: value(Counter::DiskUsed) << 10,
         })
     }
@@ -56,6 +58,14 @@ impl<'a> Usage<'a> {
             cpu_mhz: sum.cpu_mhz + host.cpu_mhz,
             memory_consumed_mib: sum.memory_consumed_mib + host.memory_consumed_mib,
             memory_active_mib: sum.memory_active_mib + host.memory_active_mib,
+            memory_ballooned_mib: sum.memory_ballooned_mib + host.memory_ballooned_mib,
+            memory_swapped_mib: sum.memory_swapped_mib + host.memory_swapped_mib,
+            memory_state: sum.memory_state.max(host.memory_state),
+            // The hosts of a box have one machine below them.
+            machine_memory_mib: sum.machine_memory_mib.max(host.machine_memory_mib),
+            machine_memory_available_mib: sum
+                .machine_memory_available_mib
+                .max(host.machine_memory_available_mib),
         })
     }
 }
@@ -66,5 +76,17 @@ fn host_usage(sample: &Sample) -> HostUsage {
         cpu_mhz: value(Counter::CpuUsageMhz),
         memory_consumed_mib: value(Counter::MemoryConsumed) >> 10,
         memory_active_mib: value(Counter::MemoryActive) >> 10,
+        memory_ballooned_mib: value(Counter::MemoryBallooned) >> 10,
+        memory_swapped_mib: value(Counter::MemorySwapped) >> 10,
+        memory_state: match value(Counter::MemoryState) {
+            0 => MemoryState::High,
+            1 => MemoryState::Soft,
+            2 => MemoryState::Hard,
+            _ => MemoryState::Low,
+        },
+        machine_memory_mib: sample.value(Counter::MachineMemory).map(|kib| kib >> 10),
+        machine_memory_available_mib: sample
+            .value(Counter::MachineMemoryAvailable)
+            .map(|kib| kib >> 10),
     }
 }

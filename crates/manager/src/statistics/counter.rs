@@ -5,7 +5,7 @@
 //! would show every SSD as zero, so it is in microseconds, and says so.
 
 /// How many counters there are.
-pub const COUNTERS: usize = 11;
+pub const COUNTERS: usize = 16;
 
 /// One value for each counter, in the order of [`Counter::ALL`], each in its own step.
 pub(super) type Values = [u32; COUNTERS];
@@ -38,6 +38,16 @@ pub enum Counter {
     NetworkReceived,
     /// Network traffic sent.
     NetworkTransmitted,
+    /// Memory that the balloons of guests hold.
+    MemoryBallooned,
+    /// Memory of guests that the machine has put on its disk.
+    MemorySwapped,
+    /// How short of memory a host is.
+    MemoryState,
+    /// Memory of the machine that the host really runs on.
+    MachineMemory,
+    /// Memory that this machine has left.
+    MachineMemoryAvailable,
 }
 
 /// The unit a counter is shown in, by vSphere's name.
@@ -97,6 +107,8 @@ impl Rollup {
 pub(super) enum Combine {
     /// The sum over its hosts.
     Sum,
+    /// The largest of its hosts': what they have in common, or the worst of them.
+    Largest,
     /// The mean over its hosts, each by the CPU it has.
     MeanByCapacity,
     /// The mean over its hosts, each by its disk operations.
@@ -137,7 +149,7 @@ const fn metric(name: &'static str, multiply: u64, decimals: usize) -> Metric {
     Metric { name, multiply, decimals }
 }
 
-use Combine::{MeanByCapacity, MeanByOperations, Sum};
+use Combine::{Largest, MeanByCapacity, MeanByOperations, Sum};
 use Rollup::{Average, Latest};
 
 static TABLE: [Definition; COUNTERS] = [
@@ -250,6 +262,56 @@ static TABLE: [Definition; COUNTERS] = [
         scale: (1, 8),
         metric: metric("network_transmitted_bytes_per_second", 125, 0),
         description: "Network traffic sent",
+    },
+    Definition {
+        counter: Counter::MemoryBallooned,
+        name: "mem.vmmemctl.average",
+        unit: Unit::KiloBytes,
+        rollup: Average,
+        combine: Sum,
+        scale: (MEMORY_STEP, 1 << 10),
+        metric: metric("memory_ballooned_bytes", MEMORY_STEP, 0),
+        description: "Memory that the balloons of guests hold",
+    },
+    Definition {
+        counter: Counter::MemorySwapped,
+        name: "mem.swapped.average",
+        unit: Unit::KiloBytes,
+        rollup: Average,
+        combine: Sum,
+        scale: (MEMORY_STEP, 1 << 10),
+        metric: metric("memory_swapped_bytes", MEMORY_STEP, 0),
+        description: "Memory of guests that the machine has put on its disk",
+    },
+    Definition {
+        counter: Counter::MemoryState,
+        name: "mem.state.latest",
+        unit: Unit::Number,
+        rollup: Latest,
+        combine: Largest,
+        scale: (1, 1),
+        metric: metric("memory_state", 1, 0),
+        description: "How short of memory a host is: 0 high, 1 soft, 2 hard, 3 low",
+    },
+    Definition {
+        counter: Counter::MachineMemory,
+        name: "mem.machineTotal.latest",
+        unit: Unit::KiloBytes,
+        rollup: Latest,
+        combine: Largest,
+        scale: (MEMORY_STEP, 1 << 10),
+        metric: metric("machine_memory_bytes", MEMORY_STEP, 0),
+        description: "Memory of the machine that the host really runs on",
+    },
+    Definition {
+        counter: Counter::MachineMemoryAvailable,
+        name: "mem.machineAvailable.latest",
+        unit: Unit::KiloBytes,
+        rollup: Latest,
+        combine: Largest,
+        scale: (MEMORY_STEP, 1 << 10),
+        metric: metric("machine_memory_available_bytes", MEMORY_STEP, 0),
+        description: "Memory that this machine has left",
     },
 ];
 
