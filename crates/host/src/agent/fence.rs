@@ -320,6 +320,13 @@ impl<D: Driver> Performer<D> {
         }
     }
 
+    /// Whether somebody has taken a newer lease than the one the VM runs under here. A datastore that
+    /// is not reached says nothing.
+    async fn has_lost_lease(&self, spec: &VmSpec) -> bool {
+        let newest = self.tools.leases.newest(spec).await.ok().flatten();
+        newest.is_some_and(|saved| saved.lease.epoch > self.epoch())
+    }
+
     /// Starts a VM for HA; its epoch. `after` is the epoch of the lease that it replaces.
     pub(super) async fn start(
         &self,
@@ -328,7 +335,13 @@ impl<D: Driver> Performer<D> {
         course: Course,
     ) -> (Result<u64, StartFailure>, After) {
         if self.power == PowerState::On && self.epoch() > 0 {
-            return (Ok(self.epoch()), After::Same);
+            if !self.has_lost_lease(&spec).await {
+                return (Ok(self.epoch()), After::Same);
+            }
+            // A copy that runs under an older lease than the newest is not the VM any more.
+            if let Err(fault) = self.tools.driver.kill(self.vm).await {
+                return (Err(StartFailure::Failed(fault.message)), After::Same);
+            }
         }
         let leased = match self.lease_to_start(&spec, after, None).await {
             Ok(leased) => leased,
@@ -438,6 +451,10 @@ impl<D: Driver> Performer<D> {
         course: Course,
     ) -> (Result<PowerState, Fault>, After) {
         let Some(mut record) = self.before.clone() else { return (Ok(self.power), After::Same) };
+        if how != StopKind::Kill && !self.is_leased() {
+            // Its guest or a user was faster: given away now, it would be started again elsewhere.
+            return (Ok(self.power), After::Same);
+        }
         if how == StopKind::ShutDownThenAbandon {
             // Its end is an event, or the agent's patience ends; then it is abandoned.
             let asked = self.drive(Request::Shutdown, course).await;
