@@ -153,7 +153,9 @@ mod tests {
             (row.count, row.values[0], row.values[1], row.values[2]),
             (15, 7, ABSENT, ABSENT)
         );
-        let more = [[1, 14, 2, 0, 1].as_slice(), &[9; 14]].concat();
+        let later = COUNTERS + 3;
+        let head = [1, u8::try_from(later).unwrap(), 2, 0, 1];
+        let more = [head.as_slice(), &vec![9; later]].concat();
         assert_eq!(Chunk::decode(&more).unwrap().rows[1].unwrap().values, [8; COUNTERS]);
     }
 
