@@ -20,6 +20,11 @@
 //!                 └ exists     └ gone: somebody took 6, then 7, and removed 5 and 6
 //! ```
 //!
+//! Nor is that enough by itself: a listing of a directory that others change may miss the file that
+//! counts, and a loser's link stays behind. So a taker also holds a lock on a file of the VM while it
+//! looks, links and clears; the kernel gives it back when its process ends, however it ends. One who
+//! finds it held has lost: somebody else is taking the lease at this moment.
+//!
 //! The first lease stands on the empty file 0, which comes with its directory: a directory that is
 //! made whole and renamed into place, which fails if there is one.
 //!
@@ -37,6 +42,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use racknest_cluster::ha::StartFailure;
 use racknest_cluster::wire::ha::HostBeat;
 use racknest_types::id::{HostId, VmId};
+use rustix::fs::FlockOperation;
 
 use super::record::SavedLease;
 use crate::whole_file::sync_directory;
@@ -102,6 +108,9 @@ impl Directory {
     pub(super) fn take(&self, saved: &SavedLease, after: u64) -> Result<(), StartFailure> {
         let directory = self.of(saved.lease.spec.id);
         let tried = || -> io::Result<Result<(), StartFailure>> {
+            let Some(_turn) = self.turn(saved.lease.spec.id)? else {
+                return Ok(Err(StartFailure::LeaseTaken));
+            };
             for _ in 0..TRIES_MAX {
                 let Some(found) = highest(&directory)? else {
                     self.make(saved.lease.spec.id, saved.lease.holder)?;
@@ -134,6 +143,18 @@ impl Directory {
             Err(disturbed(&directory))
         };
         tried().unwrap_or_else(|error| Err(super::failure(&error)))
+    }
+
+    /// The lock of a VM's leases, until it is dropped; `None` while somebody else has it. Its file
+    /// stays when the VM goes: were it removed, two could hold locks of the same name.
+    fn turn(&self, vm: VmId) -> io::Result<Option<fs_err::File>> {
+        fs_err::create_dir_all(&self.leases)?;
+        let file = fs_err::File::create(self.leases.join(format!(".lock.{vm}")))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes the directory of a VM's leases, or finds that it is there.
