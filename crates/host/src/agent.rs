@@ -22,6 +22,7 @@ mod lanes;
 mod perform;
 mod sampling;
 mod streams;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -54,6 +55,7 @@ use self::lanes::{Cancelled, Job, Lanes};
 use self::perform::{After, Outcome, Performer, Tools};
 use self::sampling::Sampling;
 use self::streams::Disks;
+use self::waiting::{heard, messages, optional, tick};
 use crate::clock;
 use crate::ha::{HaEdge, Input, Order};
 use crate::lease::Leases;
@@ -767,36 +769,6 @@ async fn tell(
             }
             outcome = &mut work => return outcome,
         }
-    }
-}
-
-async fn optional<T>(future: &mut Option<Running<T>>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn messages(connection: Option<&mut Connection>) -> Option<Vec<ToHost>> {
-    let Some(connection) = connection else { return std::future::pending().await };
-    let mut messages = Vec::new();
-    let count = connection.incoming.recv_many(&mut messages, MESSAGES_PER_TURN).await;
-    (count > 0).then_some(messages)
-}
-
-async fn tick(timer: Option<&mut Interval>) {
-    match timer {
-        Some(timer) => {
-            timer.tick().await;
-        }
-        None => std::future::pending().await,
-    }
-}
-
-async fn heard(network: Option<&mut Network>) -> Heard {
-    match network {
-        Some(network) => network.heard().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum_server::Handle;
-use racknest_underlay::{Control, NicName, Underlay};
+use racknest_cluster::wire::ha::ECHO_PORT;
+use racknest_underlay::{Control, NicName, Underlay, echo};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -90,6 +91,8 @@ impl Running {
         let mut chores = JoinSet::new();
         chores.spawn(host_links(&config, &state).run());
         chores.spawn(ha_push::run(state.core.clone()));
+        // Hosts ask it, among others, whether they are cut off.
+        chores.spawn(echo::answer(state.underlay.datagram(ECHO_PORT).await?));
         chores.spawn(measurements(&state).forget_deleted());
         chores.spawn(Arc::clone(&state.statistics).run());
         chores.spawn(alarms::run(state.clone(), config.sample_period));
@@ -150,9 +153,6 @@ pub(crate) async fn open(config: &ManagerConfig, passwords: Passwords) -> anyhow
     let sessions = Arc::new(Sessions::open(store, passwords)?);
     let nics = ["vmnic0", "vmnic1"].map(|nic| nic.parse::<NicName>().expect("a valid name"));
     let underlay = Underlay::connect(&config.underlay, config.machine.parse()?, &nics).await?;
-    // Hosts ask it, among others, whether they are cut off.
-    let pings = underlay.datagram(racknest_cluster::wire::ha::ECHO_PORT).await?;
-    tokio::spawn(racknest_underlay::echo::answer(pings));
     let streams = HostStreams::new(underlay.clone());
     let cables = Control::at(&config.underlay);
     Ok(State {

