@@ -234,7 +234,13 @@ impl BoxHome {
 
     /// Whether the box process runs.
     pub(crate) fn is_running(&self) -> anyhow::Result<bool> {
-        Ok(self.directory.exists() && self.try_lock("box.lock")?.is_none())
+        if !self.directory.exists() {
+            return Ok(false);
+        }
+        // Let go in reverse order: the lock that was only tried before the door is open to others.
+        let _door = self.door()?;
+        let tried = self.try_lock_inside("box.lock")?;
+        Ok(tried.is_none())
     }
 
     /// Has the running box process read its file again, and waits until it has power as the file
@@ -266,9 +272,18 @@ impl BoxHome {
     }
 
     fn try_lock(&self, name: &str) -> anyhow::Result<Option<Lock>> {
-        // Held for as long as it takes to look, by everybody.
+        let _door = self.door()?;
+        self.try_lock_inside(name)
+    }
+
+    /// Held for as long as it takes to look, by everybody.
+    fn door(&self) -> anyhow::Result<File> {
         let door = self.open_lock("door.lock")?;
         flock(&door, FlockOperation::LockExclusive).context("the box's lock cannot be used")?;
+        Ok(door)
+    }
+
+    fn try_lock_inside(&self, name: &str) -> anyhow::Result<Option<Lock>> {
         let file = self.open_lock(name)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Lock { _file: file })),

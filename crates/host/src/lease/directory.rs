@@ -36,6 +36,7 @@
 //! anywhere in here nothing stays but a file whose name begins with a dot.
 
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -145,16 +146,25 @@ impl Directory {
         tried().unwrap_or_else(|error| Err(super::failure(&error)))
     }
 
-    /// The lock of a VM's leases, until it is dropped; `None` while somebody else has it. Its file
-    /// stays when the VM goes: were it removed, two could hold locks of the same name.
+    /// The lock of a VM's leases, until it is dropped; `None` while somebody else has it.
     fn turn(&self, vm: VmId) -> io::Result<Option<fs_err::File>> {
         fs_err::create_dir_all(&self.leases)?;
-        let file = fs_err::File::create(self.leases.join(format!(".lock.{vm}")))?;
+        let path = self.lock_of(vm);
+        let file = fs_err::File::create(&path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
+            // The file goes with the VM: a lock on one that is gone is none.
+            Ok(()) => match fs_err::metadata(path) {
+                Ok(there) => Ok((there.ino() == file.metadata()?.ino()).then_some(file)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            },
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn lock_of(&self, vm: VmId) -> PathBuf {
+        self.leases.join(format!(".lock.{vm}"))
     }
 
     /// Makes the directory of a VM's leases, or finds that it is there.
@@ -182,9 +192,14 @@ impl Directory {
     pub(super) fn remove(&self, vm: VmId, holder: HostId) -> io::Result<()> {
         let aside = self.leases.join(own_name(vm, holder));
         match fs_err::rename(self.of(vm), &aside) {
-            Ok(()) => fs_err::remove_dir_all(aside),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+            Ok(()) => fs_err::remove_dir_all(aside)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        match self.turn(vm)? {
+            Some(_turn) => fs_err::remove_file(self.lock_of(vm)),
+            // Somebody takes a lease of what is gone; his lock file is his.
+            None => Ok(()),
         }
     }
 
