@@ -120,8 +120,10 @@ fn a_vm_whose_process_dies_is_started_again_by_ha() {
     let lab = two_hosts();
     let first = guest(&lab, "vm02").expect("it runs");
     first.kill();
-    wait::until("it runs again", LONG, || guest(&lab, "vm02").is_some_and(|it| it != first));
+    let has_died = || lab.say("event list").stdout().contains("VmDied");
+    wait::until("its death is an event", SOON, has_died);
     wait_for_power(&lab, "vm02", PowerState::PoweredOn);
+    assert!(guest(&lab, "vm02").is_some_and(|second| second != first));
 }
 
 #[test]
