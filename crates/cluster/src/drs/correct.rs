@@ -4,13 +4,13 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use super::HostState;
 use super::cost;
-use super::imbalance::Spread;
+use super::imbalance::{Spread, normalised};
 use super::model::{Model, Unit};
 use super::obstacle::Obstacle;
 use super::plan::{Effect, Move, Plan, Reason, Recommendation, Stuck};
 use super::rules::{Breach, BrokenBy};
+use super::{HostState, Load};
 use crate::record::drs::DrsMode;
 
 /// The priority of what must be.
@@ -183,7 +183,11 @@ fn find_target(model: &Model<'_>, unit: &Unit, priority: u8) -> Result<usize, Ob
             continue;
         }
         let stay = unit.vms.iter().filter(|vm| model.place[**vm] == Some(host)).count();
-        let key = (bent, is_full, unit.vms.len() - stay, unevenness(model, &spread, unit, host));
+        // VMs that want nothing, or of which nothing is known yet, weigh what was promised to them.
+        let promised = Load { cpu: 0, memory: model.hosts[host].promised_mib };
+        let promised = normalised(promised, model.host(host).capacity.load());
+        let uneven = unevenness(model, &spread, unit, host);
+        let key = (bent, is_full, unit.vms.len() - stay, uneven, promised.memory);
         if best.as_ref().is_none_or(|(least, _)| key < *least) {
             best = Some((key, host));
         }
@@ -222,7 +226,7 @@ fn unevenness(model: &Model<'_>, spread: &Spread, unit: &Unit, host: usize) -> i
     let mut spread = *spread;
     let coming = unit.vms.iter().filter(|vm| model.place[**vm] != Some(host));
     let more = coming.map(|vm| model.entitled[*vm]).sum();
-    let none = super::Load::default();
+    let none = Load::default();
     spread = spread.with(model.normalised(host), model.normalised_with(host, more, none));
     let sources = unit.vms.iter().filter_map(|vm| model.place[*vm]).collect::<BTreeSet<_>>();
     for from in sources.into_iter().filter(|from| *from != host && model.is_balanced(*from)) {

@@ -103,6 +103,28 @@ mod tests {
     }
 
     #[test]
+    fn vms_that_want_nothing_go_where_least_is_promised() {
+        let script = "
+            host 1
+            host 2
+            host 3
+            host 4
+            vm 1 on 1 cpu 0
+            vm 2 on 1 cpu 0
+            vm 3 on 1 cpu 0
+            vm 4 on 2 cpu 0
+            vm 5 on 2 cpu 0
+            vm 6 on 3 cpu 0
+            ";
+        expect![[r#"
+            vm-1 to host-4
+            vm-2 to host-3
+            vm-3 to host-4
+        "#]]
+        .assert_eq(&told(script, 1));
+    }
+
+    #[test]
     fn the_last_host_cannot_be_emptied() {
         expect![[r#"
             vm-1 stays: the host is in standby

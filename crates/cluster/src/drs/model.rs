@@ -37,6 +37,8 @@ pub(super) struct HostLoad {
     pub(super) peak: Load,
     pub(super) guaranteed: Load,
     pub(super) network_kbps: u64,
+    /// Memory that its VMs believe they have.
+    pub(super) promised_mib: u64,
     /// The VMs on it, by number.
     pub(super) vms: Vec<usize>,
     /// Moves for balance it takes part in.
@@ -153,6 +155,7 @@ impl<'a> Model<'a> {
         load.peak = load.peak + record.peak_load();
         load.guaranteed = load.guaranteed + record.guaranteed();
         load.network_kbps += record.demand.network_kbps;
+        load.promised_mib += record.memory_mib;
         load.vms.push(vm);
         self.place[vm] = Some(host);
     }
@@ -167,6 +170,7 @@ impl<'a> Model<'a> {
         load.peak = load.peak - record.peak_load();
         load.guaranteed = load.guaranteed - record.guaranteed();
         load.network_kbps = load.network_kbps.saturating_sub(record.demand.network_kbps);
+        load.promised_mib -= record.memory_mib;
         load.vms.retain(|other| *other != vm);
     }
 

@@ -140,7 +140,7 @@ impl Inventory {
             if is_planned {
                 continue;
             }
-            match self.place_elsewhere(vm) {
+            match self.place_elsewhere(vm, &left) {
                 Ok(to) => left.push(PlannedMove { vm: vm.id, to }),
                 Err(fault) => reasons.push(format!("VM '{}': {}", vm.name, fault.message)),
             }
@@ -158,10 +158,13 @@ impl Inventory {
     }
 
     /// Another host for a VM, the one whose memory is promised least.
-    fn place_elsewhere(&self, vm: &VmRecord) -> Result<HostId, Fault> {
+    fn place_elsewhere(&self, vm: &VmRecord, planned: &[PlannedMove]) -> Result<HostId, Fault> {
         let cluster = self.host(vm.host)?.cluster;
         let promised = |host: &&HostRecord| {
-            let mib = self.vms_on(host.id).map(|vm| vm.config.memory.mib()).sum::<u64>();
+            let coming = planned.iter().filter(|planned| planned.to == host.id);
+            let coming = coming.filter_map(|planned| self.vms.get(&planned.vm));
+            let there = self.vms_on(host.id).chain(coming);
+            let mib = there.map(|vm| vm.config.memory.mib()).sum::<u64>();
             mib.saturating_mul(1000) / host.claim.memory.mib().max(1)
         };
         let others = || self.hosts_of(cluster).filter(|host| host.id != vm.host);
@@ -202,7 +205,7 @@ impl Inventory {
                 Ok(()) => Ok(next.to),
                 Err(fault) if is_return => Err(fault),
                 // The plan is older than what stands against it.
-                Err(_) => self.place_elsewhere(&vm),
+                Err(_) => self.place_elsewhere(&vm, &moves.left),
             };
             match checked {
                 Ok(to) => {
