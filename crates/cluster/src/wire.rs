@@ -77,8 +77,15 @@ pub enum ToHost {
     /// Know these VMs: they belong to this host, and it did not report them. No answer; each comes
     /// back in a [`FromHost::VmChanged`].
     Register(Vec<Registration>),
-    /// Forget this VM: it belongs to another host. Its files stay. No answer.
-    Unregister(VmId),
+    /// Forget this VM, and stop it if it runs: it belongs to another host. Its files stay. No
+    /// answer, but a [`FromHost::VmChanged`] if the host has it under a newer lease: then it is the
+    /// manager that does not know yet where the VM is.
+    Unregister {
+        /// The VM.
+        vm: VmId,
+        /// The epoch of the newest lease that the manager knows of.
+        epoch: u64,
+    },
     /// The host's cluster, for its HA agent. Kept by the host. No answer.
     Ha(Box<ha::HaCluster>),
     /// HA reports up to this number are saved: the host may forget them.

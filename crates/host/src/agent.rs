@@ -518,7 +518,7 @@ impl<D: Driver> Agent<D> {
                     self.lanes.push(registration.spec.id, Job::Know(registration));
                 }
             }
-            ToHost::Unregister(vm) => self.lanes.push(vm, Job::Forget),
+            ToHost::Unregister { vm, epoch } => self.lanes.push(vm, Job::Forget { epoch }),
             ToHost::Ha(cluster) => self.tell_ha(Input::Cluster(cluster)),
             ToHost::HaSaved(number) => self.tell_ha(Input::Saved(number)),
             ToHost::Ping => self.send(FromHost::Pong),
@@ -563,7 +563,7 @@ impl<D: Driver> Agent<D> {
                 Job::Resume(saved) => Some(saved.clone()),
                 Job::Request { .. }
                 | Job::Know(_)
-                | Job::Forget
+                | Job::Forget { .. }
                 | Job::StayOff
                 | Job::Start { .. }
                 | Job::StartAgain
@@ -707,7 +707,7 @@ impl<D: Driver> Agent<D> {
             }
             Job::Request { .. }
             | Job::Resume(_)
-            | Job::Forget
+            | Job::Forget { .. }
             | Job::StayOff
             | Job::StartAgain
             | Job::Stop(_)

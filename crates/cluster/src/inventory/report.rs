@@ -127,7 +127,7 @@ impl Inventory {
         };
         if vm.host != host {
             if report.power == PowerState::On && report.epoch < vm.epoch {
-                self.disown(now, host, report.vm);
+                self.disown(now, host, report);
             }
             return;
         }
@@ -172,7 +172,7 @@ impl Inventory {
                 self.note_epoch(&report);
                 reported.insert(report.vm, report);
             } else {
-                self.disown(now, host, report.vm);
+                self.disown(now, host, &report);
             }
         }
         let vms = self.vms_on(host).map(|vm| vm.id).collect::<Vec<_>>();
@@ -233,7 +233,8 @@ impl Inventory {
     }
 
     /// A host has a VM that is not its own: it forgets it, and its files stay.
-    fn disown(&mut self, now: Timestamp, host: HostId, vm: VmId) {
+    fn disown(&mut self, now: Timestamp, host: HostId, report: &VmReport) {
+        let VmReport { vm, epoch, .. } = *report;
         let detail = match self.vms.get(&vm) {
             Some(record) => format!(
                 "it had VM '{}', which is on {}; it forgot it",
@@ -242,7 +243,7 @@ impl Inventory {
             ),
             None => format!("it had {vm}, which is not in the inventory; it forgot it, files kept"),
         };
-        self.send(host, ToHost::Unregister(vm));
+        self.send(host, ToHost::Unregister { vm, epoch });
         self.record_event(now, "", host, EventKind::Repaired, detail);
     }
 

@@ -286,7 +286,7 @@ impl World {
                 let names = vms.iter().map(|it| std::format!("{} {:?}", it.spec.name, it.power));
                 std::format!("register {}", names.collect::<Vec<_>>().join(", "))
             }
-            ToHost::Unregister(vm) => {
+            ToHost::Unregister { vm, .. } => {
                 std::format!("unregister {}", self.inventory.name((*vm).into()))
             }
             ToHost::Cancel { vm, .. } => {

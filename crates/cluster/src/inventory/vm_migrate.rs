@@ -165,8 +165,10 @@ impl Inventory {
 
     /// The move has failed: the target gives up what it may have begun.
     pub(super) fn call_off(&mut self, id: VmId, to: HostId) {
-        if self.is_connected(to) {
-            self.send(to, ToHost::Unregister(id));
+        if let Some(epoch) = self.vms.get(&id).map(|vm| vm.epoch)
+            && self.is_connected(to)
+        {
+            self.send(to, ToHost::Unregister { vm: id, epoch });
         }
     }
 

@@ -75,7 +75,7 @@ pub(super) async fn greet(stream: Stream) -> Result<Caller, HelloError> {
             | ToHost::Request { .. }
             | ToHost::Cancel { .. }
             | ToHost::Register(_)
-            | ToHost::Unregister(_)
+            | ToHost::Unregister { .. }
             | ToHost::Ha(_)
             | ToHost::HaSaved(_)
             | ToHost::Ping,

@@ -40,8 +40,11 @@ pub(super) enum Job {
     Resume(RegistryRecord),
     /// Know a VM that belongs to this host.
     Know(Registration),
-    /// Stop and forget a VM that belongs to another host.
-    Forget,
+    /// Stop and forget a VM that belongs to another host, unless it is here under a newer lease.
+    Forget {
+        /// The epoch of the newest lease that the manager knows of.
+        epoch: u64,
+    },
     /// Remember that the guest stopped by itself and is to stay off.
     StayOff,
     /// HA has this host start a VM, under a lease newer than this epoch.
@@ -81,7 +84,7 @@ impl Job {
                 unfinished.map(|begun| (begun.task, discriminant(&begun.request)))
             }
             Self::Know(_)
-            | Self::Forget
+            | Self::Forget { .. }
             | Self::StayOff
             | Self::Start { .. }
             | Self::StartAgain

@@ -139,7 +139,7 @@ impl<D: Driver> Performer<D> {
             Job::Request { task, request } => self.request(task, request, course).await,
             Job::Resume(record) => self.resume(record, course).await,
             Job::Know(registration) => self.know(registration, course).await,
-            Job::Forget => self.forget(course).await,
+            Job::Forget { epoch } => self.forget(epoch, course).await,
             Job::StayOff => self.stay_off().await,
             Job::Start { spec, after } => {
                 let (result, after) = self.start(*spec, Some(after), course).await;
@@ -437,9 +437,12 @@ impl<D: Driver> Performer<D> {
         }
     }
 
-    /// A VM that belongs to another host: were it to go on running here, it would run twice.
-    async fn forget(&self, course: Course) -> (Result<PowerState, Fault>, After) {
-        let Some(before) = &self.before else { return (Ok(self.power), After::Same) };
+    /// A VM that belongs to another host: were it to go on running here, it would run twice. One
+    /// that is here under a newer lease than the manager knows of is the only copy there is.
+    async fn forget(&self, epoch: u64, course: Course) -> (Result<PowerState, Fault>, After) {
+        let Some(before) = self.before.as_ref().filter(|_| self.epoch() <= epoch) else {
+            return (Ok(self.power), After::Same);
+        };
         if self.power != PowerState::Off || before.registration.power != PowerState::Off {
             let mut off = before.clone();
             off.registration.power = PowerState::Off;
@@ -548,7 +551,9 @@ const fn news(job: &Job) -> Option<&'static str> {
         Job::Stop(_) => Some("stopped by HA"),
         Job::Request { request: Request::Migrate { .. }, .. } => Some("did not move"),
         Job::Arrive { .. } => None,
-        Job::Request { .. } | Job::Resume(_) | Job::Forget | Job::StayOff | Job::Reset => None,
+        // Said only of a VM that is still known.
+        Job::Forget { .. } => Some("is here under a newer run lease"),
+        Job::Request { .. } | Job::Resume(_) | Job::StayOff | Job::Reset => None,
     }
 }
 

@@ -230,13 +230,31 @@ async fn vms_that_belong_here_are_known_and_those_that_do_not_are_stopped() {
     for _ in 0..2 {
         assert!(matches!(manager.answer().await, FromHost::VmChanged { died: false, .. }));
     }
-    manager.send(ToHost::Unregister(VmId::from_raw(7))).await;
-    manager.send(ToHost::Unregister(VmId::from_raw(9))).await;
+    for number in [7, 9] {
+        manager.send(ToHost::Unregister { vm: VmId::from_raw(number), epoch: 1 }).await;
+    }
     manager.ask(1, 7, Request::Unregister).await.unwrap();
     assert_eq!(stage.driver.log(), ["vm-7 Kill", "vm-7 Unregister", "vm-7 Unregister"]);
     let saved = stage.saved();
     assert_eq!(saved.len(), 1);
     assert_eq!(saved[0].registration, registration(8, PowerState::Off));
+}
+
+#[tokio::test]
+async fn a_manager_that_is_behind_does_not_have_the_only_copy_killed() {
+    let stage = Stage::new(Scripted::open());
+    let mut manager = stage.connect().await;
+    manager.ask(1, 7, create(7, true)).await.unwrap();
+    let vm = VmId::from_raw(7);
+    manager.send(ToHost::Unregister { vm, epoch: 0 }).await;
+    let FromHost::VmChanged { report, .. } = manager.answer().await else {
+        panic!("the manager is not told where the VM is");
+    };
+    assert_eq!((report.power, report.epoch), (PowerState::On, 1));
+    assert!(!stage.driver.log().iter().any(|line| line.ends_with("Kill")));
+    manager.send(ToHost::Unregister { vm, epoch: 1 }).await;
+    manager.ask(2, 7, Request::Unregister).await.unwrap();
+    assert!(stage.driver.log().iter().any(|line| line.ends_with("Kill")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -116,8 +116,11 @@ impl World {
                     self.know(id, spec, power);
                 }
             }
-            ToHost::Unregister(vm) => {
-                if !self.runs_under_newest(id, vm) {
+            ToHost::Unregister { vm, epoch } => {
+                let known = self.hosts.get(&id).and_then(|host| host.disk.registry.get(&vm));
+                if known.is_some_and(|known| known.epoch > epoch) {
+                    self.tell_manager(id, vm, false);
+                } else {
                     let acts = [Act::Kill(EndKind::Fenced), Act::Forget];
                     self.push_work(id, Work::new(vm, Goal::Nobody, acts));
                 }
@@ -152,15 +155,6 @@ impl World {
             let acts = [Act::Register(power), Act::Judge];
             self.push_work(id, Work::of(spec, Goal::Nobody, acts));
         }
-    }
-
-    fn runs_under_newest(&self, id: HostId, vm: VmId) -> bool {
-        let Some(host) = self.hosts.get(&id).filter(|host| host.processes.contains_key(&vm)) else {
-            return false;
-        };
-        let store = host.disk.registry.get(&vm).and_then(|known| self.home(&known.spec));
-        let lease = store.and_then(|store| self.datastores[store].lease(vm));
-        lease.is_some_and(|lease| lease.holder == id)
     }
 
     /// A VM as its host sees it.

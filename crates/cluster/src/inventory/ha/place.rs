@@ -44,7 +44,7 @@ impl Inventory {
         let detail = format!("from {old} to {new}, which has it under a newer run lease");
         self.record_event(now, "", report.vm, EventKind::Moved, detail);
         if self.is_connected(from) {
-            self.send(from, ToHost::Unregister(report.vm));
+            self.send(from, ToHost::Unregister { vm: report.vm, epoch: report.epoch });
         }
         self.settle_pending(now, report);
         self.check_maintenance(now, from);

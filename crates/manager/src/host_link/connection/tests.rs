@@ -160,5 +160,5 @@ async fn a_vm_that_is_not_the_hosts_is_taken_from_it() {
     let stranger = VmId::from_raw(4711);
     let report = VmReport { vm: stranger, power: PowerState::Off, epoch: 0, guest_address: None };
     host.greet("esx01", vec![report]).await;
-    assert_eq!(host.hear().await, Some(ToHost::Unregister(stranger)));
+    assert_eq!(host.hear().await, Some(ToHost::Unregister { vm: stranger, epoch: 0 }));
 }
