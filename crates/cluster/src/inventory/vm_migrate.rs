@@ -22,7 +22,7 @@ use racknest_types::time::Timestamp;
 use super::Inventory;
 use super::placement::Need;
 use crate::record::migration::{MigrationFigures, MigrationLimits};
-use crate::record::task::TaskResult;
+use crate::record::task::{TaskResult, TaskWork};
 use crate::record::vm::{Boot, Pending, PowerState, Step, VmRecord};
 use crate::wire::{Request, ToHost, VmReport};
 
@@ -172,9 +172,10 @@ impl Inventory {
         }
     }
 
-    /// Notes what a move took; the task may have ended by the word of the target.
+    /// Notes what a move took, for a task that is one move; it may have ended by the word of the
+    /// target.
     pub(super) fn note_figures(&mut self, id: TaskId, figures: MigrationFigures) {
-        if let Some(task) = self.tasks.get_mut(&id) {
+        if let Some(task) = self.tasks.get_mut(&id).filter(|task| task.work == TaskWork::Step) {
             task.result = Some(TaskResult::Migration(figures));
             self.touch(id);
         }

@@ -58,7 +58,8 @@ fn values(stats: &Stats) {
     titles.extend(stats.series.iter().map(|series| series.counter.as_str()));
     let rows = stats.times.iter().enumerate().map(|(place, time)| {
         let cells = stats.series.iter().map(move |series| {
-            series.values.get(place).copied().flatten().map_or_else(String::new, |v| v.to_string())
+            let value = series.values.get(place).copied().flatten();
+            value.map_or_else(String::new, |value| shown(value, &series.unit))
         });
         std::iter::once(time.to_string()).chain(cells).collect::<Vec<_>>()
     });
@@ -73,7 +74,9 @@ fn charts(stats: &Stats) {
     }
     let rows = stats.series.iter().map(|series| {
         let known: Vec<u64> = series.values.iter().copied().flatten().collect();
-        let bound = |value: Option<&u64>| value.map_or_else(String::new, u64::to_string);
+        let bound = |value: Option<&u64>| {
+            value.map_or_else(String::new, |value| shown(*value, &series.unit))
+        };
         [
             series.counter.clone(),
             chart(series),
@@ -84,6 +87,15 @@ fn charts(stats: &Stats) {
         ]
     });
     print::table(&["COUNTER", "", "LAST", "MIN", "MAX", "UNIT"], rows);
+}
+
+/// A value for people: vSphere counts per cent in hundredths.
+fn shown(value: u64, unit: &str) -> String {
+    if unit == "percent" {
+        format!("{}.{:02}", value / 100, value % 100)
+    } else {
+        value.to_string()
+    }
 }
 
 /// The values as columns; each is the highest of those it stands for, and a gap where none is known.
@@ -108,6 +120,13 @@ mod tests {
     fn drawn(values: &[Option<u64>]) -> String {
         let (counter, unit) = (String::new(), String::new());
         chart(&Series { counter, unit, values: values.to_vec() })
+    }
+
+    #[test]
+    fn per_cent_are_counted_in_hundredths() {
+        assert_eq!(shown(56, "percent"), "0.56");
+        assert_eq!(shown(10_000, "percent"), "100.00");
+        assert_eq!(shown(56, "megaHertz"), "56");
     }
 
     #[test]
