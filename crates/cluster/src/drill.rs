@@ -214,14 +214,9 @@ impl Outcome {
 
 /// Whether each thing that should happen did, in the order of the record.
 #[must_use]
-pub fn judge<'a>(
-    drill: &DrillRecord,
-    events: impl Iterator<Item = &'a EventRecord>,
-    now: Timestamp,
-) -> Vec<Verdict> {
-    let since: Vec<&EventRecord> = events.filter(|event| event.at >= drill.started).collect();
+pub fn judge(drill: &DrillRecord, events: &[&EventRecord], now: Timestamp) -> Vec<Verdict> {
     let judge_one = |expectation: &Expectation| {
-        let first = since.iter().find(|event| {
+        let first = events.iter().find(|event| {
             event.entity == expectation.entity && expectation.outcome.is_told_by(event.kind)
         });
         let after_ms = first.map(|event| elapsed_ms(drill.started, event.at));
@@ -256,16 +251,16 @@ fn verdict(
 /// The events that tell of a drill: those of its hosts and VMs from its start to a while after its
 /// end.
 pub fn timeline<'a>(
-    drill: &'a DrillRecord,
-    events: impl Iterator<Item = &'a EventRecord>,
+    drill: &DrillRecord,
+    events: &[&'a EventRecord],
 ) -> impl Iterator<Item = &'a EventRecord> {
     let hosts = drill.fault.hosts.iter().map(|id| EntityRef::from(*id));
     let vms = drill.vms.iter().map(|id| EntityRef::from(*id));
     let about: BTreeSet<EntityRef> = hosts.chain(vms).chain([drill.id.into()]).collect();
     let end_ms = drill.undone.map(|undone| elapsed_ms(drill.started, undone) + CALM_MS);
-    events.filter(move |event| {
-        event.at >= drill.started
-            && end_ms.is_none_or(|end| elapsed_ms(drill.started, event.at) <= end)
+    let started = drill.started;
+    events.iter().copied().filter(move |event| {
+        end_ms.is_none_or(|end| elapsed_ms(started, event.at) <= end)
             && about.contains(&event.entity)
     })
 }

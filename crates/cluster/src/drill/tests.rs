@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use racknest_types::id::{DrillId, EventId};
 
@@ -112,7 +113,8 @@ fn what_happened_is_judged_by_its_time() {
     let judged =
         |expected: &Expectation, events: &[EventRecord], undone: Option<u64>, now_ms: u64| {
             let drill = drill(vec![expected.clone()], undone);
-            judge(&drill, events.iter(), Timestamp::from_millis(1_000 + now_ms))[0]
+            let events: Vec<_> = events.iter().collect();
+            judge(&drill, &events, Timestamp::from_millis(1_000 + now_ms))[0]
         };
     let runs = [event(4_000, EventKind::VmPoweredOn, vm(7))];
     let other = [event(4_000, EventKind::VmPoweredOn, vm(8))];
@@ -139,6 +141,7 @@ fn a_timeline_is_of_the_drills_own_hosts_and_vms() {
         event(4, EventKind::VmPoweredOn, vm(7)),
         event(10_000 + CALM_MS + 1, EventKind::VmPoweredOff, vm(7)),
     ];
-    let seen: Vec<u64> = timeline(&drill, events.iter()).map(|event| event.id.raw()).collect();
+    let events: Vec<_> = events.iter().collect();
+    let seen: Vec<u64> = timeline(&drill, &events).map(|event| event.id.raw()).collect();
     assert_eq!(seen, [1, 2, 4]);
 }

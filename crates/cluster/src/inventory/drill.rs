@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use racknest_types::fault::Fault;
-use racknest_types::id::{DrillId, HostId, VmId};
+use racknest_types::id::{DrillId, EventId, HostId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
@@ -121,15 +121,21 @@ impl Inventory {
     /// How each thing that should happen in a drill stands, in their order.
     #[must_use]
     pub fn drill_verdicts(&self, drill: &DrillRecord, now: Timestamp) -> Vec<Verdict> {
-        drill::judge(drill, self.events_since(drill.started), now)
+        drill::judge(drill, &self.events_since(drill), now)
     }
 
-    /// What happened around a drill, in order.
-    pub fn drill_timeline<'a>(
-        &'a self,
-        drill: &'a DrillRecord,
-    ) -> impl Iterator<Item = &'a EventRecord> {
-        drill::timeline(drill, self.events_since(drill.started))
+    /// What happened around a drill, in order; until another one hits its hosts, if it is over.
+    pub fn drill_timeline(&self, drill: &DrillRecord) -> Vec<&EventRecord> {
+        let meets = |other: &&DrillRecord| {
+            other.fault.hosts.iter().any(|host| drill.fault.hosts.contains(host))
+        };
+        let later = self.drills.range(drill.id..).skip(1).map(|(_, other)| other);
+        let mut after_it =
+            later.filter(|other| drill.undone.is_some_and(|undone| other.started >= undone));
+        let until = after_it.find(meets).map(|other| other.started);
+        let is_before = |event: &EventRecord| until.is_none_or(|until| event.at < until);
+        let events = self.events_since(drill);
+        drill::timeline(drill, &events).filter(|event| is_before(event)).collect()
     }
 
     /// A drill in a few words: `fail_host esx03`.
@@ -143,11 +149,16 @@ impl Inventory {
         words
     }
 
-    /// The events from a point in time on. They are in the order in which they happened.
-    fn events_since(&self, from: Timestamp) -> impl Iterator<Item = &EventRecord> {
-        let newest_first = self.events.values().rev().take_while(move |event| event.at >= from);
-        let count = newest_first.count();
-        self.events.values().skip(self.events.len() - count)
+    /// The events since the start of a drill, in the order in which they happened.
+    ///
+    /// That is not the order in which they were written down: a host that was cut off tells what it
+    /// did when it is heard again.
+    fn events_since(&self, drill: &DrillRecord) -> Vec<&EventRecord> {
+        let written =
+            self.events.range(EventId::from_raw(drill.id.raw())..).map(|(_, event)| event);
+        let mut events: Vec<_> = written.filter(|event| event.at >= drill.started).collect();
+        events.sort_by_key(|event| event.at);
+        events
     }
 
     fn check_drill(&self, fault: &DrillFault) -> Result<(), Fault> {

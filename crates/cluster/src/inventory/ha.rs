@@ -138,6 +138,13 @@ impl Inventory {
             let is_there = primary.connection == HostConnection::Connected;
             return is_there.then_some(HostHealth::Live);
         }
-        primary.ha.sees.get(&host).copied()
+        // It tells what changes; a host that has followed it from the start never did.
+        let follows = || {
+            let record = self.hosts.get(&host)?;
+            let is_live = record.connection == HostConnection::Connected
+                && record.ha.role == HaRole::Secondary(primary.id);
+            is_live.then_some(HostHealth::Live)
+        };
+        primary.ha.sees.get(&host).copied().or_else(follows)
     }
 }

@@ -4,6 +4,7 @@
 //! so that each script also tests what a crash at that point would leave.
 
 mod clones;
+mod drills;
 mod drs;
 mod ha;
 mod maintenance;

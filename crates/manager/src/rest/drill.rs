@@ -330,7 +330,7 @@ fn show(inventory: &Inventory, drill: &DrillRecord, now: Timestamp) -> Drill {
 }
 
 fn show_whole(inventory: &Inventory, drill: &DrillRecord, now: Timestamp) -> Drill {
-    let events = inventory.drill_timeline(drill).take(EVENTS_MAX).map(|record| {
+    let events = inventory.drill_timeline(drill).into_iter().take(EVENTS_MAX).map(|record| {
         let shown = event::show(record);
         DrillEvent {
             after_ms: elapsed_ms(drill.started, record.at),

@@ -89,6 +89,19 @@ pub(super) enum Wait {
     ManagerGone,
 }
 
+impl Wait {
+    /// As a report says it, after *until*.
+    pub(super) const fn condition(self) -> &'static str {
+        match self {
+            Self::VmsOn => "the VMs that were on are on",
+            Self::HostsConnected => "the hosts are connected",
+            Self::Expectations => "all is as expected",
+            Self::Manager => "the manager answers",
+            Self::ManagerGone => "the manager is gone",
+        }
+    }
+}
+
 /// What a step undoes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

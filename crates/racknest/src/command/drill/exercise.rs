@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use racknest_api::v1::about::BoxAbout;
-use racknest_api::v1::drill::{Drill, DrillStart, DrillState, DrillVerdict, NewDrill};
+use racknest_api::v1::drill::{Drill, DrillKind, DrillStart, DrillState, DrillVerdict, NewDrill};
 use serde_json::{Value, json};
 
 use super::config::{Exercise, Step, Undo, Wait};
@@ -15,6 +15,7 @@ use super::report::{Played, Report};
 use super::{LOOK, look, outcome, undo_one, verdict};
 use crate::client::{CallError, Client};
 use crate::clock::{Stopwatch, pause};
+use crate::command::desk::Desk;
 use crate::command::{field, row};
 use crate::print;
 
@@ -22,11 +23,19 @@ use crate::print;
 struct Player<'a> {
     client: &'a Client,
     /// The drills that it set off and has not undone, the last one last.
-    active: Vec<String>,
+    active: Vec<Active>,
     /// The last drill.
     last: Option<String>,
     vms_on: BTreeSet<String>,
     hosts: BTreeSet<String>,
+}
+
+/// A drill that is not undone.
+enum Active {
+    /// The manager knows it by this id.
+    Known(String),
+    /// It was done at the box's desk, as the manager was dead.
+    AtDesk(NewDrill),
 }
 
 /// Plays an exercise. An error is one of the exercise itself; what was not as expected is in the
@@ -64,11 +73,20 @@ pub(super) fn play(client: &Client, exercise: &Exercise) -> anyhow::Result<Repor
 
 fn describe(step: &Step) -> String {
     let hosts = step.hosts.join(" ");
-    let drill = step.drill.map(|kind| format!("drill {kind:?} {hosts}"));
-    let wait = step.wait.map(|wait| format!("wait for {wait:?}"));
-    let undo = step.undo.map(|undo| format!("undo {undo:?}"));
+    let drill = step.drill.map(|kind| format!("drill {} {hosts}", name(kind)));
+    let wait = step.wait.map(|wait| format!("wait until {}", wait.condition()));
+    let undo = step.undo.map(|undo| match undo {
+        Undo::Last => "undo the last drill".to_owned(),
+        Undo::All => "undo all drills".to_owned(),
+    });
     let pause = step.pause.as_ref().map(|pause| format!("pause {pause}"));
     drill.or(wait).or(undo).or(pause).unwrap_or_default().trim_end().to_owned()
+}
+
+/// As files and REST have it.
+fn name(kind: DrillKind) -> String {
+    let word = serde_json::to_value(kind).unwrap_or_default();
+    word.as_str().unwrap_or_default().to_owned()
 }
 
 fn names(client: &Client, list: &str, query: &Value) -> Result<BTreeSet<String>, CallError> {
@@ -87,7 +105,7 @@ impl Player<'_> {
         match step.undo {
             Some(Undo::All) => self.undo_all()?,
             Some(Undo::Last) => match self.active.pop() {
-                Some(id) => drop(undo_one(self.client, &id)?),
+                Some(drill) => self.undo(&drill)?,
                 None => bail!("there is no drill to undo"),
             },
             None => {}
@@ -98,17 +116,37 @@ impl Player<'_> {
         }
     }
 
-    fn start(&mut self, drill: &NewDrill) -> anyhow::Result<()> {
-        let drill = self.client.send::<DrillStart>(&[], drill)?;
+    fn start(&mut self, new: &NewDrill) -> anyhow::Result<()> {
+        let drill = match self.client.send::<DrillStart>(&[], new) {
+            Ok(drill) => drill,
+            Err(error) => {
+                let Some(desk) = Desk::instead(self.client, &error)? else {
+                    return Err(error.into());
+                };
+                self.last = None;
+                self.active.push(Active::AtDesk(new.clone()));
+                return desk.drill(new, true);
+            }
+        };
         let id = drill.id.map(|id| id.to_string()).unwrap_or_default();
-        self.active.push(id.clone());
+        self.active.push(Active::Known(id.clone()));
         self.last = Some(id);
         Ok(())
     }
 
+    fn undo(&self, drill: &Active) -> anyhow::Result<()> {
+        match drill {
+            Active::Known(id) => undo_one(self.client, id).map(drop),
+            Active::AtDesk(new) => {
+                let desk = Desk::of(self.client)?.context("the box is gone")?;
+                desk.drill(new, false)
+            }
+        }
+    }
+
     fn undo_all(&mut self) -> anyhow::Result<()> {
-        while let Some(id) = self.active.pop() {
-            undo_one(self.client, &id)?;
+        while let Some(drill) = self.active.pop() {
+            self.undo(&drill)?;
         }
         Ok(())
     }
