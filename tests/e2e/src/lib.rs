@@ -11,6 +11,7 @@
 
 pub mod binary;
 pub mod conversation;
+pub mod evidence;
 pub mod lab;
 pub mod processes;
 pub mod rest;

@@ -1,17 +1,19 @@
 //! High availability on real QEMU processes, seen from outside: the list of processes, who has which
 //! disk open, and the leases on the datastore.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use racknest_api::v1::vm::{PowerState, VmFilter};
+use racknest_e2e::evidence::{files, guests, leases, name_of, own_directory};
 use racknest_e2e::wait::{self, LONG, SOON};
 use racknest_e2e::{Lab, Process, Role};
 use serde_json::Value;
 
 /// From the failure of a host to the last of its VMs powered on again.
 const RESTARTED: Duration = Duration::from_secs(8);
+
+/// Where the VMs are.
+const DATASTORE: &str = "datastore1";
 
 /// VMs of a host that is cut off run on.
 const STAY: (&str, &str) = ("leave_powered_on", "LeavePoweredOn");
@@ -43,78 +45,10 @@ fn wait_for_primary(lab: &Lab, hosts: usize) {
     });
 }
 
-fn own_directory(lab: &Lab) -> PathBuf {
-    lab.directory().join("datastores/datastore1/.racknest")
-}
-
-fn files(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let entries = fs_err::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path())
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 fn beats(lab: &Lab) -> Vec<Value> {
-    let beats = files(&own_directory(lab).join("beats"));
+    let beats = files(&own_directory(lab, DATASTORE).join("beats"));
     let content = beats.filter(|path| name_of(path).starts_with("host-")).map(fs_err::read);
     content.filter_map(|content| serde_json::from_slice(&content.ok()?).ok()).collect()
-}
-
-/// The newest lease of each VM, by the VM's name.
-fn leases(lab: &Lab) -> BTreeMap<String, (u64, Value)> {
-    let mut leases = BTreeMap::new();
-    for directory in files(&own_directory(lab).join("leases")) {
-        let epochs = files(&directory).filter_map(|path| name_of(&path).parse::<u64>().ok());
-        let Some(epoch) = epochs.max() else { continue };
-        let Ok(content) = fs_err::read(directory.join(epoch.to_string())) else { continue };
-        let saved: Value = serde_json::from_slice(&content).expect("a lease is never torn");
-        let name = saved["lease"]["spec"]["name"].as_str().expect("a VM has a name").to_owned();
-        leases.insert(name, (epoch, saved["lease"].clone()));
-    }
-    leases
-}
-
-/// The guests' processes by VM and host. None may have a disk open for writing that another has.
-#[track_caller]
-fn guests(lab: &Lab) -> BTreeMap<String, String> {
-    let mut writers: BTreeMap<PathBuf, u32> = BTreeMap::new();
-    let mut guests = BTreeMap::new();
-    for guest in lab.running(Role::Guest) {
-        for disk in written(&guest) {
-            let other = writers.insert(disk.clone(), guest.pid);
-            assert_eq!(other, None, "{} has two writers: {}", disk.display(), guest.pid);
-            let vm = disk.parent().map(name_of).unwrap_or_default();
-            guests.insert(vm, host_of(&guest));
-        }
-    }
-    guests
-}
-
-/// The disks that a process has open for writing.
-fn written(guest: &Process) -> Vec<PathBuf> {
-    let process = PathBuf::from(format!("/proc/{}", guest.pid));
-    let is_disk = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "qcow2");
-    let is_written = |number: &str| {
-        let about = fs_err::read_to_string(process.join("fdinfo").join(number)).unwrap_or_default();
-        let flags = about.lines().find_map(|line| line.strip_prefix("flags:"));
-        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
-        flags.is_some_and(|flags| flags & 0o3 != 0)
-    };
-    let open = files(&process.join("fd")).filter(|fd| is_written(&name_of(fd)));
-    let mut disks: Vec<_> =
-        open.filter_map(|fd| fs_err::read_link(fd).ok()).filter(is_disk).collect();
-    disks.sort();
-    disks.dedup();
-    disks
-}
-
-/// The host that runs a guest: its sockets are below that host's directory.
-fn host_of(guest: &Process) -> String {
-    let words = guest.words.iter().flat_map(|word| word.split_once("/hosts/"));
-    let mut hosts = words.filter_map(|(_, rest)| Some(rest.split_once('/')?.0.to_owned()));
-    hosts.next().unwrap_or_default()
 }
 
 /// Waits until six VMs run, none of them on this host, and gives the time that took. `meanwhile` is
@@ -153,13 +87,13 @@ fn the_vms_of_a_host_that_fails_run_elsewhere_and_it_comes_back_without_them() {
     let [stopped, ..] = &vms_on(&lab, "esx02")[..] else { panic!("esx02 runs VMs") };
     lab.racknest(&["vm", "power-off", stopped]).done();
     let lost = vms_on(&lab, "esx02");
-    let before = leases(&lab);
+    let before = leases(&lab, DATASTORE);
     assert_eq!(before[stopped].1["state"], "Stopped");
 
     lab.say("host fail esx02").done();
     let took = restarted(&lab, "esx02", 5, || {});
     assert!(took < RESTARTED, "it took {took:?}");
-    let after = leases(&lab);
+    let after = leases(&lab, DATASTORE);
     for (vm, (epoch, lease)) in &after {
         let grew = *epoch > before[vm].0 && lease["holder"] != before[vm].1["holder"];
         assert_eq!(grew, lost.contains(vm), "{vm}: {:?} and then {lease}", before[vm]);
@@ -204,7 +138,7 @@ fn the_vms_of_a_host_that_is_cut_off_move_and_none_runs_twice() {
 #[test]
 fn the_guests_of_an_agent_that_hangs_run_on_untouched() {
     let lab = watched(STAY);
-    let (before, leased) = (lab.running(Role::Guest), leases(&lab));
+    let (before, leased) = (lab.running(Role::Guest), leases(&lab, DATASTORE));
     let hung = lab.running(Role::Host).remove(1);
     let name = hung.option("--name").expect("an agent has a name").to_owned();
     lab.racknest(&["host", "hang", &name]).done();
@@ -221,5 +155,5 @@ fn the_guests_of_an_agent_that_hangs_run_on_untouched() {
     wait_for_primary(&lab, 3);
     wait_for_agreement(&lab);
     assert_eq!(lab.running(Role::Guest), before);
-    assert_eq!(leases(&lab), leased);
+    assert_eq!(leases(&lab, DATASTORE), leased);
 }
