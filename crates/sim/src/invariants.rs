@@ -69,7 +69,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(one_writer::OneWriter::default()),
         Box::new(leases_grow::LeasesGrow::default()),
         Box::new(no_restart_of_cleanly_stopped::NoRestartOfCleanlyStopped),
-        Box::new(restarted_in_time::RestartedInTime),
+        Box::new(restarted_in_time::RestartedInTime::default()),
         Box::new(restart_order::RestartOrder::default()),
         Box::new(rules_hold::RulesHold::default()),
         Box::new(task_ends_once::TaskEndsOnce::default()),

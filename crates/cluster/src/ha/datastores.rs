@@ -46,6 +46,8 @@ pub(super) struct Sign {
     on: BTreeMap<String, (u64, u64)>,
     /// When a beat was last seen to have changed.
     changed: Option<Timestamp>,
+    /// A beat was written after this: it was seen to have changed since a look at that time.
+    written_after: Option<Timestamp>,
     /// Whether the last beat said that its host is isolated.
     pub(super) isolated: bool,
     /// Whether the last beat said that its host is a primary in company.
@@ -135,25 +137,32 @@ impl Datastores {
     ) {
         let near = millis(timings.dead_ms / 2);
         let reach = self.reach(now, datastore);
-        let is_near = reach.looked.is_some_and(|before| now.since(before) <= near);
-        if !is_near {
+        let before = reach.looked.replace(now).filter(|before| now.since(*before) <= near);
+        if before.is_none() {
             reach.watched_since = Some(now);
         }
-        reach.looked = Some(now);
         for beat in &sight.beats {
-            self.saw_beat(now, datastore, beat, is_near);
+            self.saw_beat(now, datastore, beat, before);
         }
     }
 
-    fn saw_beat(&mut self, now: Timestamp, datastore: &str, beat: &HostBeat, is_near: bool) {
+    /// Takes in a beat, and when this datastore was looked at before, if that was not long ago.
+    fn saw_beat(
+        &mut self,
+        now: Timestamp,
+        datastore: &str,
+        beat: &HostBeat,
+        looked: Option<Timestamp>,
+    ) {
         let sign = self.signs.entry(beat.host).or_default();
         let (before, mark) = (sign.on.get_mut(datastore), (beat.boot, beat.count));
         match before {
             Some(before) if *before == mark => {}
             Some(before) => {
                 *before = mark;
-                if is_near {
+                if looked.is_some() {
                     sign.changed = Some(now);
+                    sign.written_after = sign.written_after.max(looked);
                     sign.isolated = beat.isolated;
                     sign.leads = beat.leads;
                 }
@@ -201,6 +210,7 @@ impl Datastores {
     pub(super) fn excuse(&mut self, gap: Duration, now: Timestamp) {
         for sign in self.signs.values_mut() {
             sign.changed = sign.changed.map(|at| now.min(at + gap));
+            sign.written_after = sign.written_after.map(|at| now.min(at + gap));
         }
         for reach in self.each.values_mut() {
             reach.watched_since = None;
@@ -210,8 +220,9 @@ impl Datastores {
 }
 
 impl Sign {
-    /// When the host was last seen to beat on a datastore.
-    pub(super) fn changed(&self) -> Option<Timestamp> {
-        self.changed
+    /// When the host was last seen to beat on a datastore, if it did so after this time: a change
+    /// since a look before it may be of a beat before it.
+    pub(super) fn beat_after(&self, time: Timestamp) -> Option<Timestamp> {
+        self.changed.filter(|_| self.written_after.is_some_and(|at| at >= time))
     }
 }

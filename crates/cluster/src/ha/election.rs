@@ -135,7 +135,7 @@ impl Agent {
 
     fn become_primary(&mut self, now: Timestamp, cluster: &HaCluster, why: &str) {
         let Stage::Electing(election) = &self.stage else { return };
-        let primary = Primary::new(now, self.host, cluster, &election.lost, self.boot);
+        let primary = Primary::new(now, self.host, cluster, &election.lost);
         self.stage = Stage::Primary(Box::new(primary));
         self.note_role(why);
         self.beat_as_primary(now, cluster);

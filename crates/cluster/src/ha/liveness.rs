@@ -143,10 +143,11 @@ impl Watches {
         self.hosts.get(&host).map_or(0, |it| it.list.change)
     }
 
-    pub(super) fn take_slice(&mut self, from: HostId, slice: ListSlice) {
-        let Some(watch) = self.hosts.get_mut(&from) else { return };
+    /// Takes in a part of a host's list; gives the VMs that are on it no more.
+    pub(super) fn take_slice(&mut self, from: HostId, slice: ListSlice) -> Vec<VmId> {
+        let Some(watch) = self.hosts.get_mut(&from) else { return Vec::new() };
         watch.lost = slice.lost;
-        watch.list.take(slice.change, slice.slice, slice.vms);
+        watch.list.take(slice.change, slice.slice, slice.vms)
     }
 
     /// What a host says of a VM.
@@ -305,7 +306,7 @@ impl Watch {
         let dead = millis(timings.dead_ms);
         let sign = view.datastores.sign(member.id);
         // A beat from before the network fell silent may be seen late, and proves nothing.
-        let beat = sign.and_then(Sign::changed).filter(|at| *at >= self.heard + suspect);
+        let beat = sign.and_then(|sign: &Sign| sign.beat_after(self.heard + suspect));
         if beat.is_some_and(|at| now.since(at) < dead) {
             return if sign.is_some_and(|it| it.isolated) {
                 (HostHealth::Isolated, "beats on a datastore, and says there that it is cut off")
@@ -347,21 +348,26 @@ impl Watch {
 }
 
 impl VmList {
-    fn take(&mut self, change: u64, slice: Option<(u16, u16)>, vms: Vec<VmBeat>) {
-        let Some((number, of)) = slice else { return };
+    /// Takes in a part; gives the VMs that the list had and has no more, once it is whole.
+    fn take(&mut self, change: u64, slice: Option<(u16, u16)>, vms: Vec<VmBeat>) -> Vec<VmId> {
+        let Some((number, of)) = slice else { return Vec::new() };
         if change < self.change || change < self.collecting {
-            return;
+            return Vec::new();
         }
         if change != self.collecting {
             self.collecting = change;
             self.slices.clear();
         }
         self.slices.insert(number, vms);
-        if self.slices.len() >= usize::from(of) {
-            self.vms = core::mem::take(&mut self.slices).into_values().flatten().collect();
-            self.vms.sort_unstable_by_key(|it| it.vm);
-            self.has_given_up = self.vms.iter().any(|it| it.given_up);
-            self.change = change;
+        if self.slices.len() < usize::from(of) {
+            return Vec::new();
         }
+        let vms = core::mem::take(&mut self.slices).into_values().flatten().collect();
+        let before = core::mem::replace(&mut self.vms, vms);
+        self.vms.sort_unstable_by_key(|it| it.vm);
+        self.has_given_up = self.vms.iter().any(|it| it.given_up);
+        self.change = change;
+        let is_gone = |vm: &VmId| self.vms.binary_search_by_key(vm, |it| it.vm).is_err();
+        before.into_iter().map(|it| it.vm).filter(is_gone).collect()
     }
 }

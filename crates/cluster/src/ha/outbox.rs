@@ -22,6 +22,7 @@ pub(super) struct Outbox {
     me: HostId,
     boot: u64,
     pub(super) generation: u64,
+    next_order: u64,
 }
 
 impl Outbox {
@@ -33,7 +34,16 @@ impl Outbox {
             me,
             boot,
             generation: 0,
+            next_order: boot << 32,
         }
+    }
+
+    /// The number of a new order. A host answers an order that it has done by what it remembers, so
+    /// no number may come twice, not even from an agent that was primary before.
+    pub(super) fn number_order(&mut self) -> u64 {
+        let number = self.next_order;
+        self.next_order += 1;
+        number
     }
 
     pub(super) fn send(&mut self, to: HostId, body: HaBody) {

@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use racknest_types::id::HostId;
+use racknest_types::id::{HostId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::datastores::Datastores;
@@ -76,11 +76,10 @@ impl Primary {
         me: HostId,
         cluster: &HaCluster,
         lost: &[(HostId, Timestamp)],
-        boot: u64,
     ) -> Self {
         Self {
             watches: Watches::new(now, me, cluster, lost),
-            restarts: Restarts::new(boot),
+            restarts: Restarts::new(),
             healing: Healing::default(),
             wanted: BTreeSet::new(),
             looking: BTreeMap::new(),
@@ -123,6 +122,13 @@ impl Primary {
 
     pub(super) fn excuse(&mut self, gap: Duration, now: Timestamp) {
         self.watches.excuse(gap, now);
+    }
+
+    /// Has the leases of VMs read that have ended somewhere, if that may make a place.
+    fn look_up(&self, ended: &[VmId], out: &mut Outbox) {
+        for (datastore, vms) in self.restarts.to_look_up(ended) {
+            out.look(&datastore, LeasesWanted::Of(vms));
+        }
     }
 
     /// Judges all hosts, and draws the consequences; gives the time when to judge again.
@@ -215,7 +221,8 @@ impl Agent {
         let (slice, vms) =
             if is_known { (None, Vec::new()) } else { (Some((0, 1)), self.local.list()) };
         primary.due |= !is_known;
-        primary.watches.take_slice(self.host, ListSlice { change, slice, vms, lost });
+        let ended = primary.watches.take_slice(self.host, ListSlice { change, slice, vms, lost });
+        primary.look_up(&ended, &mut self.out);
         let datastores = &self.datastores;
         let mut view = View { now, me: self.host, cluster, datastores, out: &mut self.out };
         let judged = primary.judge(&mut view);
@@ -254,7 +261,8 @@ impl Agent {
         match &mut self.stage {
             Stage::Primary(primary) => {
                 primary.due |= list.slice.is_some();
-                primary.watches.take_slice(from, list);
+                let ended = primary.watches.take_slice(from, list);
+                primary.look_up(&ended, &mut self.out);
             }
             Stage::Secondary(following) if following.primary != from => {
                 let to = following.primary;

@@ -58,7 +58,6 @@ pub(super) struct Restarts {
     pub(super) load: BTreeMap<HostId, u64>,
     /// Orders that are open.
     orders: BTreeMap<u64, OpenOrder>,
-    next_order: u64,
     /// VMs that their holders have given up, by holder and epoch.
     given_up: BTreeMap<VmId, (HostId, u64)>,
     /// VMs that their live holders do not know: the epoch, and since when.
@@ -134,15 +133,14 @@ pub(super) struct Answer {
 }
 
 impl Restarts {
-    /// Orders are numbered from the agent's boot on, so that no number comes twice.
-    pub(super) fn new(boot: u64) -> Self {
+    /// No restart is under way, and no lease was read.
+    pub(super) const fn new() -> Self {
         Self {
             seen: BTreeMap::new(),
             jobs: BTreeMap::new(),
             ranks: BTreeMap::new(),
             load: BTreeMap::new(),
             orders: BTreeMap::new(),
-            next_order: boot << 32,
             given_up: BTreeMap::new(),
             orphans: BTreeMap::new(),
         }
@@ -203,6 +201,21 @@ impl Restarts {
         }
     }
 
+    /// The datastores of these VMs, if something waits for a host that takes it: a VM that has ended
+    /// may have made the place, and its lease says whether it has.
+    pub(super) fn to_look_up(&self, ended: &[VmId]) -> BTreeMap<Arc<str>, Vec<VmId>> {
+        let mut wanted: BTreeMap<Arc<str>, Vec<VmId>> = BTreeMap::new();
+        if !self.jobs.values().any(|it| it.unplaced > 0) {
+            return wanted;
+        }
+        for vm in ended {
+            if let Some(seen) = self.seen.get(vm).filter(|seen| seen.runs) {
+                wanted.entry(seen.datastore.clone()).or_default().push(*vm);
+            }
+        }
+        wanted
+    }
+
     /// A host is not heard any more: what it was told to start is told to another, once its leases
     /// have been read.
     pub(super) fn void_orders(&mut self, now: Timestamp, host: HostId) {
@@ -234,6 +247,7 @@ impl Restarts {
     /// Takes in leases.
     pub(super) fn read(&mut self, view: &mut View<'_>, watches: &Watches, reading: Reading<'_>) {
         let datastore: Arc<str> = reading.datastore.into();
+        let mut has_ended = false;
         if reading.is_whole {
             let found = reading.leases.iter().map(|it| it.spec.id).collect::<BTreeSet<_>>();
             self.seen.retain(|vm, it| it.datastore != datastore || found.contains(vm));
@@ -255,11 +269,16 @@ impl Restarts {
                 runs: lease.state == LeaseState::Running,
                 memory: lease.spec.config.memory,
             };
-            self.seen.insert(lease.spec.id, seen);
+            let runs = seen.runs;
+            let before = self.seen.insert(lease.spec.id, seen);
+            has_ended |= !runs && before.is_some_and(|it| it.runs);
             match self.wants_restart(view, watches, &lease, reading.is_whole) {
                 Some(why) => self.want(view, lease, why),
                 None => self.unwant(view, &lease),
             }
+        }
+        if has_ended {
+            self.reconsider();
         }
         self.load.clear();
         for seen in self.seen.values().filter(|it| it.runs) {
@@ -545,8 +564,7 @@ impl Restarts {
         let job = self.jobs.get_mut(&rank)?;
         match place {
             Ok((host, because)) => {
-                let order = self.next_order;
-                self.next_order += 1;
+                let order = view.out.number_order();
                 job.step = Step::Ordered { order, host };
                 job.unplaced = 0;
                 let attempt = job.attempts.saturating_add(1);

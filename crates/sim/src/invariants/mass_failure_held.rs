@@ -1,11 +1,13 @@
 //! When so many hosts seem dead at once that the network is more likely wrong, HA waits for a second
 //! look before it restarts anything.
 //!
-//! Held to where the network is whole, so that the deaths are seen at the same time.
+//! Held to where the network is whole, so that the deaths are seen at the same time. A host that
+//! dies again before the primary has heard that it is back has not died for the primary; and a VM
+//! that was given to a host of the dead for an earlier failure is given to another for that one.
 
 use std::collections::BTreeSet;
 
-use racknest_cluster::wire::ha::HaNews;
+use racknest_cluster::wire::ha::{HaNews, HostHealth};
 use racknest_types::id::{HostId, VmId};
 
 use super::Invariant;
@@ -21,6 +23,10 @@ pub(super) struct MassFailureHeld {
     last: u64,
     is_great: bool,
     is_held: bool,
+    /// Hosts that the primary takes for dead.
+    known_dead: BTreeSet<HostId>,
+    /// VMs that were given to a host and are not known to run there.
+    given: BTreeSet<VmId>,
 }
 
 impl Invariant for MassFailureHeld {
@@ -32,11 +38,16 @@ impl Invariant for MassFailureHeld {
         match *fact {
             Fact::Agent { host, is_up: false } => {
                 if self.last != world.now {
-                    *self = Self { last: world.now, ..Self::default() };
+                    self.forget_loss();
+                    self.last = world.now;
                 }
-                self.lost.insert(host);
+                if !self.known_dead.contains(&host) {
+                    self.lost.insert(host);
+                }
             }
-            Fact::Ended { vm, why: EndKind::PowerLost, .. } if self.last == world.now => {
+            Fact::Ended { vm, why: EndKind::PowerLost, .. }
+                if self.last == world.now && !self.given.contains(&vm) =>
+            {
                 self.vms.insert(vm);
             }
             Fact::FaultBegan { kind: FaultKind::GroupPower, .. } => {
@@ -44,18 +55,40 @@ impl Invariant for MassFailureHeld {
                 self.is_great = world.swarm.is_power_only()
                     && permille > usize::from(world.swarm.settings.mass_failure_permille);
             }
-            Fact::HostPower { is_on: true, .. } => *self = Self::default(),
+            Fact::HostPower { is_on: true, .. } => self.forget_loss(),
+            Fact::Reported { what: HaNews::HostState(host, health), .. } => {
+                if health == HostHealth::Dead {
+                    self.known_dead.insert(host);
+                } else {
+                    self.known_dead.remove(&host);
+                }
+            }
             Fact::Reported { what: HaNews::HealingHeld, .. } => self.is_held = true,
             // A primary that was elected since has not seen them die, one by one or at once.
-            Fact::Reported { what: HaNews::Primary, .. } => self.is_great = false,
-            Fact::Reported { host, what: HaNews::Placed { vm, attempt: 1, .. } }
-                if self.is_great && !self.is_held && self.vms.contains(&vm) =>
-            {
-                let dead = self.lost.len();
-                return Err(format!("{host} places {vm} without a second look at {dead} dead"));
+            Fact::Reported { what: HaNews::Primary, .. } => {
+                self.is_great = false;
+                self.known_dead.clear();
+            }
+            Fact::Reported { what: HaNews::Restarted { vm, .. }, .. } => {
+                self.given.remove(&vm);
+            }
+            Fact::Reported { host, what: HaNews::Placed { vm, attempt, .. } } => {
+                self.given.insert(vm);
+                if attempt == 1 && self.is_great && !self.is_held && self.vms.contains(&vm) {
+                    let dead = self.lost.len();
+                    return Err(format!("{host} places {vm} without a second look at {dead} dead"));
+                }
             }
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl MassFailureHeld {
+    fn forget_loss(&mut self) {
+        let known_dead = std::mem::take(&mut self.known_dead);
+        let given = std::mem::take(&mut self.given);
+        *self = Self { known_dead, given, ..Self::default() };
     }
 }

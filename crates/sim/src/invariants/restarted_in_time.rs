@@ -6,12 +6,19 @@
 //! [`Swarm::restart_ms`]: crate::swarm::Swarm::restart_ms
 //! [`Swarm::healing_ms`]: crate::swarm::Swarm::healing_ms
 
+use std::collections::BTreeMap;
+
+use racknest_types::id::VmId;
+
 use super::{Invariant, has_a_place, is_protected};
 use crate::fact::{EndKind, Wanted};
 use crate::world::{Phase, World};
 
-#[derive(Debug)]
-pub(super) struct RestartedInTime;
+#[derive(Debug, Default)]
+pub(super) struct RestartedInTime {
+    /// When a VM that is down last had no place: from then on it waits for HA.
+    homeless: BTreeMap<VmId, u64>,
+}
 
 impl Invariant for RestartedInTime {
     fn name(&self) -> &'static str {
@@ -26,12 +33,20 @@ impl Invariant for RestartedInTime {
             Phase::Setup | Phase::Safety => return Ok(()),
         };
         for (vm, truth) in &world.truth.vms {
-            let Some(down) = truth.down.filter(|_| truth.wanted == Wanted::On) else { continue };
-            let waits = world.now.saturating_sub(down.since.max(from));
+            let Some(down) = truth.down.filter(|_| truth.wanted == Wanted::On) else {
+                self.homeless.remove(vm);
+                continue;
+            };
+            if !has_a_place(world, *vm) {
+                self.homeless.insert(*vm, world.now);
+                continue;
+            }
+            let homeless = self.homeless.get(vm).copied().unwrap_or(0);
+            let waits = world.now.saturating_sub(down.since.max(from).max(homeless));
             // A crashed process is its own host's to restart, which takes its pauses.
             let retries = world.swarm.settings.timings.retry_ms.iter().take(3).sum::<u64>();
             let more = if down.why == EndKind::PowerLost { 0 } else { retries };
-            if waits > bound + more && is_protected(world, *vm) && has_a_place(world, *vm) {
+            if waits > bound + more && is_protected(world, *vm) {
                 let why = down.why;
                 return Err(format!(
                     "{vm} is down for {waits} ms since {why:?} on {}, bound {bound} ms",

@@ -53,3 +53,33 @@ fn when_the_primary_dies_the_next_one_restarts_its_vms() {
     "#]],
     );
 }
+
+/// Beats of a dead host that were written before it was suspected are seen late, here because its
+/// datastore was looked at for another one.
+#[test]
+fn a_beat_from_before_the_silence_makes_nobody_partitioned() {
+    check(
+        "hosts 4; vm a on 2; run 5s; kill 1; run 5s; kill 2; run 4s",
+        expect![[r#"
+            > hosts 4
+            > vm a on 2
+            > run 5s
+              0.116 esx4 Electing: no primary is heard
+              1.000 esx4 Primary: the hosts that are heard have no better one
+              1.001 esx1 Secondary(host-4): it beats
+              1.001 esx2 Secondary(host-4): it beats
+              1.001 esx3 Secondary(host-4): it beats
+            > kill 1
+            > run 5s
+              6.178 esx4 HostState(host-1, Suspected): silent on the network for 1.2 s; its datastores are being watched
+              7.978 esx4 HostState(host-1, Dead): silent on the network for 3.0 s; no beat on a datastore either
+            > kill 2
+            > run 4s
+              11.135 esx4 HostState(host-2, Suspected): silent on the network for 1.2 s; its datastores are being watched
+              12.935 esx4 HostState(host-2, Dead): silent on the network for 3.0 s; no beat on a datastore either
+              12.938 esx4 Placed { vm: vm-1, host: host-3, attempt: 1 }: esx2 is dead; esx3 has the most room, 125 per mille with it
+              12.939 esx3 starts vm-1 after 1
+              13.040 esx4 Restarted { vm: vm-1, host: host-3 }: attempt 1, under epoch 2
+        "#]],
+    );
+}

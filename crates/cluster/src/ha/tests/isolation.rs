@@ -83,8 +83,8 @@ fn a_primary_that_is_cut_off_is_isolated_and_another_takes_over() {
               6.035 esx3 HostState(host-2, Suspected): silent on the network for 1.2 s; its datastores are being watched
               6.178 esx3 HostState(host-1, Suspected): silent on the network for 1.2 s; its datastores are being watched
               6.334 esx2 Electing: no primary is heard
-              6.432 esx3 HostState(host-1, Partitioned): silent on the network for 1.4 s; beats on a datastore
               6.432 esx3 HostState(host-2, Partitioned): silent on the network for 1.5 s; beats on a datastore
+              6.732 esx3 HostState(host-1, Partitioned): silent on the network for 1.7 s; beats on a datastore
               7.131 esx2 Primary: the hosts that are heard have no better one
               7.132 esx1 Secondary(host-2): it beats
               7.132 esx2 HostState(host-3, Partitioned): silent on the network for 2.2 s; beats on a datastore
@@ -108,38 +108,38 @@ fn when_the_switch_dies_all_are_isolated_and_no_vm_is_stopped() {
     check(
         "hosts 3; vm a on 1; vm b on 2; isolation off; run 5s; gateway down; cut 1; cut 2; cut 3; run 30s; join 1; join 2; join 3; run 5s",
         expect![[r#"
-        > hosts 3
-        > vm a on 1
-        > vm b on 2
-        > isolation off
-        > run 5s
-          0.129 esx3 Electing: no primary is heard
-          1.000 esx3 Primary: the hosts that are heard have no better one
-          1.001 esx1 Secondary(host-3): it beats
-          1.001 esx2 Secondary(host-3): it beats
-        > gateway down
-        > cut 1
-        > cut 2
-        > cut 3
-        > run 30s
-          6.035 esx3 HostState(host-2, Suspected): silent on the network for 1.2 s; its datastores are being watched
-          6.178 esx3 HostState(host-1, Suspected): silent on the network for 1.2 s; its datastores are being watched
-          6.334 esx2 Electing: no primary is heard
-          6.432 esx3 HostState(host-1, Partitioned): silent on the network for 1.4 s; beats on a datastore
-          6.432 esx3 HostState(host-2, Partitioned): silent on the network for 1.5 s; beats on a datastore
-          6.477 esx1 Electing: no primary is heard
-          7.430 esx1 HostState(host-1, Isolated): no host and no isolation address is heard, and others beat on datastores, for 2.5 s
-          7.430 esx2 HostState(host-2, Isolated): no host and no isolation address is heard, and others beat on datastores, for 2.5 s
-          7.629 esx3 HostState(host-3, Isolated): no host and no isolation address is heard, and others beat on datastores, for 2.6 s
-        > join 1
-        > join 2
-        > join 3
-        > run 5s
-          35.229 esx3 Electing: no primary is heard
-          36.135 esx3 Primary: the hosts that are heard have no better one
-          36.136 esx1 Secondary(host-3): it beats
-          36.136 esx2 Secondary(host-3): it beats
-    "#]],
+            > hosts 3
+            > vm a on 1
+            > vm b on 2
+            > isolation off
+            > run 5s
+              0.129 esx3 Electing: no primary is heard
+              1.000 esx3 Primary: the hosts that are heard have no better one
+              1.001 esx1 Secondary(host-3): it beats
+              1.001 esx2 Secondary(host-3): it beats
+            > gateway down
+            > cut 1
+            > cut 2
+            > cut 3
+            > run 30s
+              6.035 esx3 HostState(host-2, Suspected): silent on the network for 1.2 s; its datastores are being watched
+              6.178 esx3 HostState(host-1, Suspected): silent on the network for 1.2 s; its datastores are being watched
+              6.334 esx2 Electing: no primary is heard
+              6.432 esx3 HostState(host-2, Partitioned): silent on the network for 1.5 s; beats on a datastore
+              6.477 esx1 Electing: no primary is heard
+              6.732 esx3 HostState(host-1, Partitioned): silent on the network for 1.7 s; beats on a datastore
+              7.430 esx1 HostState(host-1, Isolated): no host and no isolation address is heard, and others beat on datastores, for 2.5 s
+              7.430 esx2 HostState(host-2, Isolated): no host and no isolation address is heard, and others beat on datastores, for 2.5 s
+              7.629 esx3 HostState(host-3, Isolated): no host and no isolation address is heard, and others beat on datastores, for 2.6 s
+            > join 1
+            > join 2
+            > join 3
+            > run 5s
+              35.229 esx3 Electing: no primary is heard
+              36.135 esx3 Primary: the hosts that are heard have no better one
+              36.136 esx1 Secondary(host-3): it beats
+              36.136 esx2 Secondary(host-3): it beats
+        "#]],
     );
 }
 

@@ -472,3 +472,92 @@ fn a_primary_elected_in_a_mass_failure_holds_before_it_knows_of_all() {
         "#]],
     );
 }
+
+/// A secondary remembers its answers by number: an agent that is primary once more must not give a
+/// number twice, or its order is answered for another VM's.
+#[test]
+fn a_primary_that_was_one_before_gives_no_order_number_twice() {
+    check(
+        "hosts 3; vm a on 1; maintenance 2; run 5s; kill 1; run 4s; cut 3; run 6s; join 3; run 3s; boot 1; vm b on 1; run 3s; kill 2; run 5s; kill 1; run 5s",
+        expect![[r#"
+            > hosts 3
+            > vm a on 1
+            > maintenance 2
+            > run 5s
+              0.129 esx3 Electing: no primary is heard
+              1.000 esx3 Primary: the hosts that are heard have no better one
+              1.001 esx1 Secondary(host-3): it beats
+              1.001 esx2 Secondary(host-3): it beats
+            > kill 1
+            > run 4s
+              6.178 esx3 HostState(host-1, Suspected): silent on the network for 1.2 s; its datastores are being watched
+              7.978 esx3 HostState(host-1, Dead): silent on the network for 3.0 s; no beat on a datastore either
+              7.981 esx3 Placed { vm: vm-1, host: host-3, attempt: 1 }: esx1 is dead; esx3 has the most room, 125 per mille with it
+              7.981 esx3 starts vm-1 after 1
+              8.081 esx3 Restarted { vm: vm-1, host: host-3 }: attempt 1, under epoch 2
+            > cut 3
+            > run 6s
+              9.935 esx3 HostState(host-2, Suspected): silent on the network for 1.2 s; its datastores are being watched
+              10.234 esx2 Electing: no primary is heard
+              10.332 esx3 HostState(host-2, Partitioned): silent on the network for 1.5 s; beats on a datastore
+              11.031 esx2 Primary: no host is heard, and an isolation address answers
+              11.032 esx2 HostState(host-1, Dead): silent on the network for 6.0 s; the datastores shared with it do not answer
+              11.032 esx2 HostState(host-3, Partitioned): silent on the network for 2.2 s; beats on a datastore
+              11.529 esx3 HostState(host-3, Isolated): no host and no isolation address is heard, and others beat on datastores, for 2.7 s
+              11.737 esx2 HostState(host-3, Isolated): silent on the network for 2.9 s; beats on a datastore, and says there that it is cut off
+            > join 3
+            > run 3s
+              15.035 esx3 Secondary(host-2): it beats
+              15.036 esx2 HostState(host-3, Live): heard on the network
+            > boot 1
+            > vm b on 1
+            > run 3s
+              18.035 esx1 Secondary(host-2): it beats
+              18.036 esx2 HostState(host-1, Live): heard on the network
+            > kill 2
+            > run 5s
+              22.029 esx3 Electing: no primary is heard
+              22.936 esx3 Primary: the hosts that are heard have no better one
+              22.937 esx1 Secondary(host-3): it beats
+              22.937 esx3 HostState(host-2, Suspected): silent on the network for 2.2 s; its datastores are being watched
+              23.735 esx3 HostState(host-2, Dead): silent on the network for 3.0 s; no beat on a datastore either
+            > kill 1
+            > run 5s
+              27.178 esx3 HostState(host-1, Suspected): silent on the network for 1.2 s; its datastores are being watched
+              28.978 esx3 HostState(host-1, Dead): silent on the network for 3.0 s; no beat on a datastore either
+              28.981 esx3 Placed { vm: vm-2, host: host-3, attempt: 1 }: esx1 is dead; esx3 has the most room, 250 per mille with it
+              28.981 esx3 starts vm-2 after 1
+              29.081 esx3 Restarted { vm: vm-2, host: host-3 }: attempt 1, under epoch 2
+        "#]],
+    );
+}
+
+#[test]
+fn a_vm_without_a_place_gets_it_when_a_vm_ends() {
+    check(
+        "hosts 3; vm a on 1; vm b on 2; apart a b; only a 1 2; vsphere; run 60s; kill 1; run 20s; stop b 2; run 5s",
+        expect![[r#"
+            > hosts 3
+            > vm a on 1
+            > vm b on 2
+            > apart a b
+            > only a 1 2
+            > vsphere
+            > run 60s
+              0.129 esx3 Electing: no primary is heard
+              1.000 esx3 Primary: the hosts that are heard have no better one
+              1.001 esx1 Secondary(host-3): it beats
+              1.001 esx2 Secondary(host-3): it beats
+            > kill 1
+            > run 20s
+              62.178 esx3 HostState(host-1, Suspected): silent on the network for 3.0 s; its datastores are being watched
+              77.178 esx3 HostState(host-1, Dead): silent on the network for 18.0 s; no beat on a datastore either
+              77.181 esx3 NotPlaced(vm-1): esx1: dead, esx2: a VM to be kept apart runs there, esx3: a rule says that it runs on others only
+            > stop b 2
+            > run 5s
+              80.038 esx3 Placed { vm: vm-1, host: host-2, attempt: 1 }: esx1 is dead; esx2 has the most room, 125 per mille with it
+              80.039 esx2 starts vm-1 after 1
+              80.140 esx3 Restarted { vm: vm-1, host: host-2 }: attempt 1, under epoch 2
+        "#]],
+    );
+}
