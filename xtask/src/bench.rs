@@ -5,6 +5,7 @@
 //! is a line in the report, not an error.
 
 mod failover;
+mod planners;
 mod rack;
 mod report;
 
@@ -21,7 +22,7 @@ use report::{Row, median};
 
 /// What `cargo xtask help` says of this.
 pub(crate) const ABOUT: &str =
-    "measure, and write docs/BENCHMARKS.md; or only: simulated scale real merged commands ha";
+    "measure, and write docs/BENCHMARKS.md; or only: simulated scale real merged commands ha drs";
 
 /// Runs of each scenario but the large ones.
 const RUNS: usize = 3;
@@ -46,6 +47,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("merged", merged),
     ("scale", scale),
     ("ha", failover::ha),
+    ("drs", planners::drs),
 ];
 
 /// Measures the scenarios named, or all; all of them are also written to the report.

@@ -29,6 +29,7 @@ pub mod task;
 pub mod user;
 pub mod vm;
 pub mod vm_config;
+pub mod vm_group;
 
 use crate::operation::OperationRow;
 
@@ -49,6 +50,7 @@ pub fn operations() -> impl Iterator<Item = &'static OperationRow> {
         pool::OPERATIONS,
         host::OPERATIONS,
         vm::OPERATIONS,
+        vm_group::OPERATIONS,
         snapshot::OPERATIONS,
         console::OPERATIONS,
         datastore::OPERATIONS,

@@ -12,7 +12,7 @@ use racknest_cluster::inventory::vm::CreateVm;
 use racknest_cluster::inventory::{Action, Inventory};
 use racknest_cluster::record::host::{Claim, DriverKind, HostAbout};
 use racknest_cluster::record::task::NamePattern;
-use racknest_cluster::record::vm::{Boot, PowerState, Workload};
+use racknest_cluster::record::vm::{Boot, PowerState, VmAllocations, Workload};
 use racknest_cluster::wire::{FromHost, Request, ToHost};
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
@@ -88,6 +88,7 @@ fn prepare(inventory: &mut Inventory, now: Timestamp, hosts: u32) -> Result<(), 
         boot: Boot::Bios,
         annotation: String::new(),
         workload: Workload::default(),
+        allocation: VmAllocations::default(),
         power_on: false,
         is_template: true,
     };

@@ -1,6 +1,7 @@
 //! How fast the DRS planners are, and how tight their packings: the figures of `docs/BENCHMARKS.md`.
 //!
-//! `cargo run --release -p racknest-cluster --example drs_bench`
+//! `cargo run --release -p racknest-cluster --example drs_bench`; with `-- --figures` only what
+//! `cargo xtask bench drs` reads: a name, a value and a unit a line, between tabs.
 #![expect(clippy::print_stdout, reason = "it is a program that prints a table")]
 
 use std::collections::BTreeMap;
@@ -21,13 +22,28 @@ use racknest_types::time::Timestamp;
 type Mix<'a> = (&'a str, &'a dyn Fn(u64, u64) -> u64);
 
 fn main() {
+    if std::env::args().any(|argument| argument == "--figures") {
+        return figures();
+    }
     for (hosts, vms) in [(8, 60), (100, 3_000), (1_000, 30_000)] {
-        pass(hosts, vms);
+        println!("{}", pass(hosts, vms).1);
     }
     for (hosts, vms) in [(1_000, 30_000), (10_000, 100_000)] {
-        placements(hosts, vms);
+        println!("{}", placements(hosts, vms).1);
     }
-    packings();
+    packings().iter().for_each(|(_, told)| println!("{told}"));
+}
+
+/// The figures that have a budget.
+fn figures() {
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let (took, _) = pass(1_000, 30_000);
+    println!("DRS pass, 1,000 hosts / 30,000 VMs\t{}\ts", took.as_secs_f64());
+    let ((p50, p99), _) = placements(10_000, 100_000);
+    println!("placement of a VM, 10,000 hosts / 100,000 VMs: p50\t{}\tus", micros(p50));
+    println!("placement of a VM, 10,000 hosts / 100,000 VMs: p99\t{}\tus", micros(p99));
+    let worst = packings().iter().map(|(above, _)| *above).max().unwrap_or(u64::MAX);
+    println!("packing 3,000 VMs: hosts above the LP bound, worst of 12\t{worst}\thosts");
 }
 
 /// An uneven cluster: the first hosts carry up to twice the mean, the last ones little.
@@ -95,7 +111,7 @@ fn cluster(hosts: u64, vms: u64) -> Cluster {
     cluster
 }
 
-fn pass(hosts: u64, vms: u64) {
+fn pass(hosts: u64, vms: u64) -> (Duration, String) {
     let cluster = cluster(hosts, vms);
     let began = Instant::now();
     let rules = cluster.compile_rules();
@@ -103,7 +119,7 @@ fn pass(hosts: u64, vms: u64) {
     let took = began.elapsed();
     let began = Instant::now();
     let survives = first_unplaceable(&cluster, &rules).is_none();
-    println!(
+    let told = format!(
         "DRS pass, {hosts} hosts, {vms} VMs: {took:.1?}; {} moves, imbalance {} to {} per mille; \
          loss of any one host: {:.1?} (survived: {survives})",
         plan.recommendations.len(),
@@ -111,11 +127,12 @@ fn pass(hosts: u64, vms: u64) {
         plan.after.combined_ppm / 1000,
         began.elapsed()
     );
+    (took, told)
 }
 
 /// Places VMs one after the other until the cluster is as full as it should be, then replaces VMs at
 /// random; the last 20,000 decisions count.
-fn placements(hosts: u64, vms: u64) {
+fn placements(hosts: u64, vms: u64) -> ((Duration, Duration), String) {
     let mut cluster = cluster(hosts, vms);
     let rules = cluster.compile_rules();
     let all = std::mem::take(&mut cluster.vms);
@@ -152,7 +169,7 @@ fn placements(hosts: u64, vms: u64) {
     times.sort_unstable();
     let at = |permille: usize| times[times.len() * permille / 1000 - 1];
     let sum = times.iter().sum::<Duration>();
-    println!(
+    let told = format!(
         "placement with its booking, {hosts} hosts, {vms} VMs: p50 {:.1?}, p99 {:.1?}, most {:.1?}, \
          {:.0} a second; {refused} found no host",
         at(500),
@@ -160,9 +177,12 @@ fn placements(hosts: u64, vms: u64) {
         at(1000),
         20_000.0 / sum.as_secs_f64()
     );
+    ((at(500), at(990)), told)
 }
 
-fn packings() {
+/// How many hosts each packing takes above the bound, and the rest of it.
+fn packings() -> Vec<(u64, String)> {
+    let mut all = Vec::new();
     let host = Size { cpu: 64, memory: 256 };
     let mixes: [Mix<'_>; 4] = [
         ("balanced", &|cpu, _| 16 / cpu),
@@ -174,17 +194,21 @@ fn packings() {
         for seed in 1..=3 {
             let batches = batches(seed, weight);
             let began = Instant::now();
-            match pack(host, &batches) {
-                Ok(packing) => println!(
-                    "packing 3,000 VMs, {name}, seed {seed}: {} hosts, bound {}, {:.1?}",
-                    packing.hosts,
-                    packing.bound,
-                    began.elapsed()
+            all.push(match pack(host, &batches) {
+                Ok(packing) => (
+                    packing.hosts.saturating_sub(packing.bound),
+                    format!(
+                        "packing 3,000 VMs, {name}, seed {seed}: {} hosts, bound {}, {:.1?}",
+                        packing.hosts,
+                        packing.bound,
+                        began.elapsed()
+                    ),
                 ),
-                Err(refused) => println!("packing {name}: {refused}"),
-            }
+                Err(refused) => (u64::MAX, format!("packing {name}: {refused}")),
+            });
         }
     }
+    all
 }
 
 /// 3,000 VMs of fifteen sizes: powers of two, and 2, 4 or 8 GiB per core.

@@ -12,7 +12,7 @@ use racknest_cluster::record::datastore::DatastorePath;
 use racknest_cluster::record::ha::{HaSettings, HaTimings};
 use racknest_cluster::record::host::Claim;
 use racknest_cluster::record::lease::{LeaseState, RunLease};
-use racknest_cluster::record::vm::{Boot, VmConfig, Workload};
+use racknest_cluster::record::vm::{Boot, VmAllocations, VmConfig, Workload};
 use racknest_cluster::wire::VmSpec;
 use racknest_cluster::wire::ha::{DatastoreSight, HaCluster, HaMember, HaNews, PlacementRules};
 use racknest_cluster::wire::ha_message::{HaBody, HaMessage, VmBeat};
@@ -216,6 +216,7 @@ fn lease(vm: VmId, holder: HostId) -> RunLease {
         boot: Boot::Bios,
         annotation: String::new(),
         workload: Workload::default(),
+        allocation: VmAllocations::default(),
     };
     let home = DatastorePath { datastore: "datastore1".into(), path: path.clone() };
     let spec = VmSpec { id: vm, uuid: u128::from(vm.raw()), name: path, home, config };

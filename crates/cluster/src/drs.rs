@@ -47,6 +47,7 @@ use racknest_types::id::{DatastoreId, HostId, PoolId, VmId};
 use racknest_types::time::Timestamp;
 
 use crate::record::drs::{DrsMode, DrsSettings, Group, Rule};
+use crate::record::ha::AdmissionPolicy;
 use crate::record::pool::Allocation;
 
 /// One million: figures that are compared are parts of it.
@@ -73,6 +74,8 @@ pub struct Cluster {
     pub settings: DrsSettings,
     /// How many migrations run.
     pub moves_under_way: usize,
+    /// What HA keeps free for failures.
+    pub admission: AdmissionPolicy,
 }
 
 /// A host as a planner sees it.

@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use racknest_cluster::record::datastore::DatastorePath;
 use racknest_cluster::record::host::Claim;
-use racknest_cluster::record::vm::{Boot, Disk, DiskSource, Nic, VmConfig, Workload};
+use racknest_cluster::record::vm::{
+    Boot, Disk, DiskSource, Nic, VmAllocations, VmConfig, Workload,
+};
 use racknest_cluster::wire::{FromHost, MESSAGE_BYTES_MAX, Request, ToHost, VERSION, VmSpec};
 use racknest_host::agent::{Agent, Doors, Parts, Stream};
 use racknest_host::clock::Stopwatch;
@@ -201,6 +203,7 @@ fn spec(number: u64) -> Result<VmSpec> {
             boot: Boot::Bios,
             annotation: String::new(),
             workload: Workload::default(),
+            allocation: VmAllocations::default(),
         },
     })
 }

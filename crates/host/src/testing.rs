@@ -1,6 +1,6 @@
 //! What the tests of this crate share: a VM to work with and a directory to work in.
 
-use racknest_cluster::record::vm::{Boot, Disk, Nic, VmConfig, Workload};
+use racknest_cluster::record::vm::{Boot, Disk, Nic, VmAllocations, VmConfig, Workload};
 use racknest_cluster::wire::VmSpec;
 use racknest_cluster::wire::ha::HostBeat;
 use racknest_types::bytes::Bytes;
@@ -50,6 +50,7 @@ pub(crate) fn spec(number: u64) -> VmSpec {
             boot: Boot::Bios,
             annotation: String::new(),
             workload: Workload::default(),
+            allocation: VmAllocations::default(),
         },
         name,
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use racknest_cluster::record::ha::{HaSettings, HaTimings, IsolationResponse};
 use racknest_cluster::record::host::{Claim, DriverKind};
-use racknest_cluster::record::vm::{Boot, PowerState, VmConfig, Workload};
+use racknest_cluster::record::vm::{Boot, PowerState, VmAllocations, VmConfig, Workload};
 use racknest_cluster::wire::ha::{HaCluster, HaMember, HaNews, HaReport, PlacementRules};
 use racknest_cluster::wire::memory::MemoryMarks;
 use racknest_cluster::wire::{
@@ -94,6 +94,7 @@ fn spec() -> VmSpec {
             boot: Boot::Bios,
             annotation: String::new(),
             workload: Workload::default(),
+            allocation: VmAllocations::default(),
         },
     }
 }

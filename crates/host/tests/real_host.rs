@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use racknest_cluster::record::host::{Claim, DriverKind};
-use racknest_cluster::record::vm::{Boot, Disk, DiskSource, Nic, PowerState, VmConfig, Workload};
+use racknest_cluster::record::vm::{
+    Boot, Disk, DiskSource, Nic, PowerState, VmAllocations, VmConfig, Workload,
+};
 use racknest_cluster::wire::memory::MemoryMarks;
 use racknest_cluster::wire::{
     CONTROL_PORT, FromHost, MESSAGE_BYTES_MAX, Mount, Request, ToHost, VERSION, VmReport, VmSpec,
@@ -135,6 +137,7 @@ fn spec() -> VmSpec {
             boot: Boot::Bios,
             annotation: String::new(),
             workload: Workload::default(),
+            allocation: VmAllocations::default(),
         },
     }
 }

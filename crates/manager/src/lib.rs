@@ -14,6 +14,7 @@ mod host_link;
 pub mod host_stream;
 pub mod http;
 pub mod measurement;
+mod power;
 pub mod rest;
 mod run;
 pub mod session;

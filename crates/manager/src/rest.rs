@@ -40,9 +40,11 @@ pub mod ticket;
 mod usage;
 mod user;
 mod vm;
+mod vm_group;
 mod vm_register;
 mod vm_spec;
 mod vm_view;
+mod wake;
 
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::IntoResponse;
@@ -78,6 +80,7 @@ fn routes() -> Routes {
         pool::mount,
         host::mount,
         vm::mount,
+        vm_group::mount,
         snapshot::mount,
         console::mount,
         datastore::mount,

@@ -9,7 +9,7 @@ use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::host::AddHost;
 use racknest_cluster::inventory::vm::CreateVm;
 use racknest_cluster::record::host::{Claim, DriverKind};
-use racknest_cluster::record::vm::{Boot, Workload};
+use racknest_cluster::record::vm::{Boot, VmAllocations, Workload};
 use racknest_cluster::wire::{FromHost, MESSAGE_BYTES_MAX, ToHost, VERSION, VmReport};
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::{Fault, FaultCode};
@@ -146,6 +146,7 @@ pub(crate) fn small_vm(name: &str) -> CreateVm {
         boot: Boot::Bios,
         annotation: String::new(),
         workload: Workload::default(),
+        allocation: VmAllocations::default(),
         is_template: false,
         power_on: false,
     }

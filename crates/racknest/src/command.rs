@@ -13,6 +13,7 @@ pub(crate) mod desk;
 pub(crate) mod drill;
 pub(crate) mod event;
 pub(crate) mod file;
+pub(crate) mod group;
 pub(crate) mod input;
 pub(crate) mod profile;
 pub(crate) mod run;
@@ -132,6 +133,8 @@ pub(crate) fn execute(
     match verb.row.id {
         "session_login" => session::login(matches, setting),
         "session_logout" => session::logout(setting),
+        "vm_power_on" => group::power_on(&verb, matches, setting),
+        "vm_power_on_group" => group::power_on_group(&verb, matches, setting),
         "vm_console" => console::screen(matches, setting),
         "vm_serial" => console::serial(matches, setting),
         "vm_screenshot" => file::screenshot(matches, setting),

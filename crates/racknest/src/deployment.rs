@@ -15,6 +15,7 @@ pub(crate) mod series;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use racknest_api::v1::vm_config::VmAllocationPatch;
 use racknest_types::bytes::Bytes;
 
 use availability::Availability;
@@ -103,6 +104,10 @@ pub(crate) struct Template {
     pub(crate) datastore: String,
     /// The network of its adapter.
     pub(crate) network: String,
+    /// Its part of the CPU.
+    pub(crate) cpu_allocation: VmAllocationPatch,
+    /// Its part of the memory.
+    pub(crate) memory_allocation: VmAllocationPatch,
 }
 
 /// VMs as they should be: neighbours that are made in the same way.
@@ -338,6 +343,8 @@ fn check_template(
         boot: entry.boot,
         datastore: datastore.to_owned(),
         network: network.to_owned(),
+        cpu_allocation: entry.cpu_allocation,
+        memory_allocation: entry.memory_allocation,
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use racknest_api::v1::about::{BoxHealth, Health, Summary};
-use racknest_api::v1::host::{Host, HostConnection};
+use racknest_api::v1::host::{Host, HostConnection, HostPower};
 use racknest_types::bytes::Bytes;
 use racknest_underlay::{OutletState, PowerState};
 use serde_json::{Value, json};
@@ -103,6 +103,13 @@ impl<'a> Seen<'a> {
             ));
         }
         let manager = if home.is_running()? { ask_manager(client, &mut problems) } else { None };
+        // A host in standby has no power because nobody needs it.
+        let asleep = manager.iter().flat_map(|(_, _, hosts)| hosts);
+        let asleep = asleep.filter(|host| host.power == HostPower::Standby);
+        for host in asleep {
+            let off = format!("{} has no power", host.name);
+            problems.retain(|problem| !problem.starts_with(&off));
+        }
         let (alarms, problems) = problems.into_iter().partition(|line| line.starts_with(ALARM));
         Ok(Self {
             home,
@@ -245,6 +252,10 @@ fn hosts_text(summary: &Summary, hosts: &[Host]) -> String {
     let mut text = format!("{} connected of {}", summary.hosts_connected, summary.hosts);
     if summary.hosts_in_maintenance > 0 {
         text.push_str(&format!(", {} in maintenance", summary.hosts_in_maintenance));
+    }
+    let asleep = hosts.iter().filter(|host| host.power == HostPower::Standby).count();
+    if asleep > 0 {
+        text.push_str(&format!(", {asleep} in standby"));
     }
     let connected = hosts.iter().find(|host| host.connection == HostConnection::Connected);
     match connected.filter(|host| !host.accelerator.is_empty()) {

@@ -6,7 +6,7 @@
 use racknest_cluster::inventory::vm::{CreateVm, MoveVm};
 use racknest_cluster::record::ha::{RestartPriority, VmHaPolicy};
 use racknest_cluster::record::host::Maintenance;
-use racknest_cluster::record::vm::{Boot, PowerState, Workload};
+use racknest_cluster::record::vm::{Boot, PowerState, VmAllocations, Workload};
 use racknest_cluster::wire::ha::{HaCluster, HaMember, PlacementRules};
 use racknest_types::bytes::Bytes;
 use racknest_types::id::{HostId, VmId};
@@ -106,6 +106,7 @@ impl World {
                 boot: Boot::Bios,
                 annotation: String::new(),
                 workload: Workload::default(),
+                allocation: VmAllocations::default(),
                 is_template: false,
                 power_on,
             };

@@ -57,6 +57,8 @@ pub enum AlarmTrigger {
     HostNotResponding,
     /// A VM died.
     VmDied,
+    /// A part of a host is not well.
+    HostHealth,
     /// A host's or VM's CPU use.
     CpuUsage,
     /// A host's memory use.

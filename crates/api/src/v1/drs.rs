@@ -109,14 +109,16 @@ pub enum VmDrsMode {
     Cluster,
 }
 
-/// What host power management says.
+/// What host power management does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DpmMode {
     /// Nothing.
     Off,
-    /// Which host could be powered off or on.
+    /// It only says which host could be powered off or on.
     Manual,
+    /// It powers hosts off and on.
+    Automatic,
 }
 
 /// What to change of DRS; what is absent stays.
@@ -141,9 +143,21 @@ pub struct DrsPatch {
     /// Whether a pool's shares grow with the VMs in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scalable_shares: Option<bool>,
-    /// Whether host power management says which hosts could be off.
+    /// What host power management does by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dpm: Option<DpmMode>,
+    /// Seconds of high utilisation before a host is powered on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dpm_on_after_seconds: Option<u32>,
+    /// Seconds of low utilisation before a host is powered off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dpm_off_after_seconds: Option<u32>,
+    /// Seconds a host stays on once it was powered on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dpm_on_seconds_min: Option<u32>,
+    /// Hosts that always stay on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dpm_hosts_on_min: Option<u32>,
     /// A VM that gets the mode `vm_mode` of its own: id, name or path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
@@ -167,8 +181,16 @@ pub struct Drs {
     pub cooldown_seconds: u32,
     /// Whether a pool's shares grow with the VMs in it.
     pub scalable_shares: bool,
-    /// What host power management says.
+    /// What host power management does by itself.
     pub dpm: DpmMode,
+    /// Seconds of high utilisation before a host is powered on.
+    pub dpm_on_after_seconds: u32,
+    /// Seconds of low utilisation before a host is powered off.
+    pub dpm_off_after_seconds: u32,
+    /// Seconds a host stays on once it was powered on.
+    pub dpm_on_seconds_min: u32,
+    /// Hosts that always stay on.
+    pub dpm_hosts_on_min: u32,
     /// VMs with a mode of their own.
     pub overrides: Vec<DrsOverride>,
     /// When the last pass was.

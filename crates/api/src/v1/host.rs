@@ -36,6 +36,15 @@ operations! {
     /// Lets a host take VMs again; those that maintenance moved away come back by a task.
     HostMaintenanceExit = "host_maintenance_exit": Post "/api/v1/hosts/{host}/maintenance/exit",
         access Privilege("Host.Config.Maintenance"), body Json(MaintenanceExit), answer Json(Host);
+    /// Empties a host and turns it off to save power. Done when it is empty; its power goes then.
+    HostStandby = "host_standby": Post "/api/v1/hosts/{host}/standby",
+        access Privilege("Host.Config.Power"), answer Accepted(Task);
+    /// Gives a host in standby its power. Done when it answers.
+    HostPowerOn = "host_power_on": Post "/api/v1/hosts/{host}/power-on",
+        access Privilege("Host.Config.Power"), answer Accepted(Task);
+    /// Tells how well a part of a host is: the word of whoever watches its hardware.
+    HostSetHealth = "host_health": Post "/api/v1/hosts/{host}/health",
+        access Privilege("Host.Config.Maintenance"), body Json(HealthReport), answer Json(Host);
     /// Pulls a host's power plug: its agent and its VMs are gone at once. A drill.
     HostFail = "host_fail": Post "/api/v1/hosts/{host}/fail",
         access Privilege("Host.Config.Power"), answer Json(Host);
@@ -80,6 +89,14 @@ pub struct Host {
     pub connection_changed: Timestamp,
     /// Whether it takes VMs.
     pub maintenance: Maintenance,
+    /// Whether it is on, or was turned off to save power.
+    pub power: HostPower,
+    /// When that last changed.
+    pub power_changed: Timestamp,
+    /// Its parts that are not well.
+    pub ailing: Vec<Ailment>,
+    /// Whether it gets no VMs because of its health.
+    pub is_quarantined: bool,
     /// What runs its VMs.
     pub driver: Driver,
     /// What runs guest code (`KVM`, `TCG`, `simulated`), and why it was chosen.
@@ -150,6 +167,67 @@ pub enum Maintenance {
     Entering,
     /// It has no running VM and takes none.
     On,
+}
+
+/// Whether a host is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HostPower {
+    /// It is on, or should be.
+    On,
+    /// It is being emptied, to be turned off then.
+    EnteringStandby,
+    /// It was turned off to save power; it is turned on when it is wanted.
+    Standby,
+    /// It was given power and has not answered yet.
+    PoweringOn,
+}
+
+/// A part of a host that is not well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ailment {
+    /// The part.
+    pub part: HostPart,
+    /// How it is.
+    pub health: PartHealth,
+}
+
+/// How well a part of a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthReport {
+    /// How it is.
+    pub health: PartHealth,
+    /// The part.
+    pub part: HostPart,
+}
+
+/// A part of a host that somebody watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HostPart {
+    /// A power supply.
+    Power,
+    /// Memory.
+    Memory,
+    /// A fan.
+    Fan,
+    /// Its own disks.
+    Storage,
+    /// A network card.
+    Network,
+}
+
+/// How well something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PartHealth {
+    /// It is well.
+    Healthy,
+    /// It works, with less to fall back on.
+    Moderate,
+    /// It will fail.
+    Severe,
 }
 
 /// What runs a host's VMs.

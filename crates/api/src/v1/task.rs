@@ -96,6 +96,9 @@ pub struct DeployProgress {
     pub failed: u32,
     /// The first failures.
     pub failures: Vec<DeployFailure>,
+    /// Made, and left powered off because they may not run.
+    #[serde(default)]
+    pub left_off: u32,
 }
 
 /// A VM that was not made.

@@ -16,7 +16,9 @@ use crate::reference::Reference;
 use crate::v1::folder::Rename;
 use crate::v1::ha::{VmHa, VmHaPatch};
 use crate::v1::task::Task;
-use crate::v1::vm_config::{Boot, Disk, NewDisk, NewNic, Nic, NicPatch, Workload};
+use crate::v1::vm_config::{
+    Boot, Disk, NewDisk, NewNic, Nic, NicPatch, VmAllocation, VmAllocationPatch, Workload,
+};
 
 operations! {
     /// Lists VMs and templates.
@@ -114,6 +116,10 @@ pub struct Vm {
     pub vcpus: u16,
     /// Memory.
     pub memory_mib: u64,
+    /// Its part of the CPU, in MHz.
+    pub cpu_allocation: VmAllocation,
+    /// Its part of the memory, in MiB.
+    pub memory_allocation: VmAllocation,
     /// Its disks.
     pub disks: Vec<Disk>,
     /// Its network adapters.
@@ -276,6 +282,12 @@ pub struct NewVm {
     /// What a simulated guest does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
+    /// Its part of the CPU, in MHz.
+    #[serde(default)]
+    pub cpu_allocation: VmAllocationPatch,
+    /// Its part of the memory, in MiB.
+    #[serde(default)]
+    pub memory_allocation: VmAllocationPatch,
     /// Power it on when it is made.
     #[serde(default)]
     pub power_on: bool,
@@ -372,6 +384,10 @@ pub struct VmPatch {
     /// What a simulated guest does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
+    /// Its part of the CPU, in MHz.
+    pub cpu_allocation: VmAllocationPatch,
+    /// Its part of the memory, in MiB.
+    pub memory_allocation: VmAllocationPatch,
     /// Empty disks to add.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub add_disks: Vec<NewDisk>,

@@ -121,3 +121,52 @@ pub enum Pattern {
         duty_permille: u16,
     },
 }
+
+/// How much of one resource a VM is guaranteed, how much is the most, and who wins in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VmAllocation {
+    /// Guaranteed while it runs.
+    pub reservation: u64,
+    /// The most it gets; `null` is all it has.
+    pub limit: Option<u64>,
+    /// The level of its weight.
+    pub level: ShareLevel,
+    /// Its weight against its siblings when there is not enough, in figures.
+    pub shares: u32,
+}
+
+/// What to change of a VM's allocation; what is absent stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VmAllocationPatch {
+    /// Guaranteed while it runs: it is not powered on where that is not to be had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<u64>,
+    /// The most it gets; see also `unlimited`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Takes the limit away.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unlimited: bool,
+    /// The level of its weight, which grows with its size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<ShareLevel>,
+    /// Its weight in figures; the level is `custom` then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shares: Option<u32>,
+}
+
+/// The weight of a VM against its siblings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ShareLevel {
+    /// Half of normal.
+    Low,
+    /// 1000 per virtual CPU, 10 per MiB of memory.
+    #[default]
+    Normal,
+    /// Twice normal.
+    High,
+    /// A number of its own.
+    Custom,
+}

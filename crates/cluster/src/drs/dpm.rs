@@ -11,16 +11,17 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use racknest_types::id::HostId;
+use racknest_types::id::{HostId, VmId};
 use racknest_types::time::Timestamp;
 
-use super::admission::first_unplaceable;
+use super::admission::{first_unplaceable, standing};
 use super::evacuate::{Evacuation, evacuate};
 use super::imbalance::normalised;
 use super::plan::Reason;
 use super::rules::Rules;
-use super::{Cluster, Host, HostState, Load};
+use super::{Cluster, Host, HostState, Load, Names};
 use crate::record::drs::DpmMode;
+use crate::record::ha::AdmissionPolicy;
 
 /// How much of the cluster's score may be lost for a host's power, in parts per million.
 const SCORE_LOSS_MAX: u64 = 20_000;
@@ -45,6 +46,8 @@ pub enum PowerAdvice {
         host: HostId,
         /// Utilisation by demand, per mille.
         used_permille: u64,
+        /// Why.
+        why: Wanted,
     },
     /// Empty this host and power it off.
     Off {
@@ -55,6 +58,38 @@ pub enum PowerAdvice {
         /// How it is emptied.
         evacuation: Evacuation,
     },
+}
+
+/// Why a host is to be powered on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// So many per cent of the hosts that are on have been in use for long enough.
+    InUse(u64),
+    /// Admission control is not met, and how it stands.
+    Admission(String),
+    /// A host does not answer, and its part is missing.
+    Lost(HostId),
+    /// If the first failed, the second would find no host.
+    Stranded(HostId, VmId),
+}
+
+impl Wanted {
+    /// In a line for people.
+    #[must_use]
+    pub fn explain(&self, names: &Names<'_>) -> String {
+        match self {
+            Self::InUse(percent) => format!("{percent} % are in use"),
+            Self::Admission(told) => format!("admission control is not met: {told}"),
+            Self::Lost(host) => {
+                format!("host '{}' does not answer, and its part is missing", (names.host)(*host))
+            }
+            Self::Stranded(host, vm) => format!(
+                "if host '{}' fails, VM '{}' finds no host",
+                (names.host)(*host),
+                (names.vm)(*vm)
+            ),
+        }
+    }
 }
 
 /// What to do now.
@@ -79,22 +114,48 @@ pub fn advise(
     let lasted = |since: Option<Timestamp>, seconds: u32| {
         since.is_some_and(|since| now.since(since).as_secs() >= u64::from(seconds))
     };
+    let percent = used.div_ceil(10);
+    if let (Some(host), Some(why)) = (host_to_power_on(cluster), need(cluster, rules)) {
+        return PowerAdvice::On { host: host.id, used_permille: used, why };
+    }
     if lasted(history.high_since, settings.on_after_seconds) {
+        let why = Wanted::InUse(percent);
         return match host_to_power_on(cluster) {
-            Some(host) => PowerAdvice::On { host: host.id, used_permille: used },
+            Some(host) => PowerAdvice::On { host: host.id, used_permille: used, why },
             None => PowerAdvice::Keep("no host is in standby".into()),
         };
     }
     if lasted(history.low_since, settings.off_after_seconds) {
-        return power_off(cluster, rules, now, used, high);
+        let advice = power_off(cluster, rules, now, used, high);
+        if settings.mode == DpmMode::Automatic && matches!(advice, PowerAdvice::Off { .. }) {
+            // It is done. Before the next one goes, it is watched as long what this one brought.
+            history.low_since = None;
+        }
+        return advice;
     }
-    let percent = used.div_ceil(10);
     PowerAdvice::Keep(match (history.high_since, history.low_since) {
         (None, None) => format!("{percent} % are in use, which is as it should be"),
         (Some(since), _) | (None, Some(since)) => {
             format!("{percent} % are in use, for {} s so far", now.since(since).as_secs())
         }
     })
+}
+
+/// Why a host is wanted at once, whatever is in use: what is kept free for failures is not there.
+fn need(cluster: &Cluster, rules: &Rules) -> Option<Wanted> {
+    if cluster.admission == AdmissionPolicy::Off {
+        return None;
+    }
+    let found = standing(&cluster.admission, cluster);
+    if !found.is_met {
+        return Some(Wanted::Admission(found.told));
+    }
+    let lost = cluster.hosts.iter().find(|host| host.state == HostState::Unreachable);
+    if let Some(lost) = lost {
+        return Some(Wanted::Lost(lost.id));
+    }
+    let stranded = first_unplaceable(cluster, rules)?;
+    Some(Wanted::Stranded(stranded.host, stranded.vm))
 }
 
 /// What is wanted of the hosts that are on, by the scarcer resource, per mille.
@@ -170,21 +231,20 @@ fn refusal(
     if evacuation.score_after + SCORE_LOSS_MAX < evacuation.score_before {
         return Some("the VMs would run worse".into());
     }
-    if was_safe {
-        let mut after = cluster.clone();
-        for step in evacuation.recommendations.iter().flat_map(|it| &it.moves) {
-            if let Some(vm) = after.vm_mut(step.vm) {
-                vm.host = Some(step.to);
-            }
-        }
-        for other in after.hosts.iter_mut().filter(|other| other.id == host) {
-            other.state = HostState::Standby;
-        }
-        if first_unplaceable(&after, rules).is_some() {
-            return Some("no other host could fail then".into());
+    let mut after = cluster.clone();
+    for step in evacuation.recommendations.iter().flat_map(|it| &it.moves) {
+        if let Some(vm) = after.vm_mut(step.vm) {
+            vm.host = Some(step.to);
         }
     }
-    None
+    for other in after.hosts.iter_mut().filter(|other| other.id == host) {
+        other.state = HostState::Standby;
+    }
+    if was_safe && first_unplaceable(&after, rules).is_some() {
+        return Some("no other host could fail then".into());
+    }
+    let found = standing(&cluster.admission, &after);
+    (!found.is_met).then(|| format!("admission control would not be met: {}", found.told))
 }
 
 #[cfg(test)]
@@ -240,6 +300,61 @@ mod tests {
             3000: minute 5: on host-4
         "#]]
         .assert_eq(&told);
+    }
+
+    #[test]
+    fn a_host_is_woken_at_once_for_what_is_kept_free_and_for_one_that_is_lost() {
+        let wakes = |admission: AdmissionPolicy, hosts: &str| {
+            let cluster = Cluster { admission, ..cluster(300, hosts) };
+            let mut history = PowerHistory::default();
+            let now = Timestamp::from_millis(0);
+            match advise(&cluster, &cluster.compile_rules(), &mut history, now) {
+                PowerAdvice::On { host, why, .. } => {
+                    format!("{host}: {}", why.explain(&Names::IDS))
+                }
+                PowerAdvice::Keep(why) => why,
+                PowerAdvice::Off { host, .. } => format!("off {host}"),
+            }
+        };
+        let all_on = "host 1\nhost 2\nhost 3\nhost 4 standby";
+        let one_lost = "host 1\nhost 2\nhost 3\nhost 4 standby\nhost 5 unreachable";
+        let slots = |failures| AdmissionPolicy::Slots { failures };
+        let told = [
+            wakes(AdmissionPolicy::Off, one_lost),
+            wakes(slots(1), all_on),
+            wakes(slots(1), one_lost),
+            wakes(slots(3), all_on),
+        ];
+        expect![[r#"
+            17 % are in use, for 0 s so far
+            17 % are in use, for 0 s so far
+            host-4: host 'host-5' does not answer, and its part is missing
+            host-4: admission control is not met: 9 of 936 slots of 32 MHz and 32 MiB in use; 2 hosts may fail, 3 must
+        "#]]
+        .assert_eq(&(told.join("\n") + "\n"));
+    }
+
+    #[test]
+    fn automatic_management_waits_between_two_hosts_and_keeps_what_admission_needs() {
+        let mut cluster = cluster(200, "host 1\nhost 2\nhost 3\nhost 4");
+        let rules = cluster.compile_rules();
+        let mut history = PowerHistory::default();
+        let mut off = Vec::new();
+        for minute in 20..200 {
+            let now = Timestamp::from_millis(minute * 60_000);
+            if let PowerAdvice::Off { host, evacuation, .. } =
+                advise(&cluster, &rules, &mut history, now)
+            {
+                off.push(minute - 20);
+                for step in evacuation.recommendations.iter().flat_map(|it| &it.moves) {
+                    cluster.vm_mut(step.vm).unwrap().host = Some(step.to);
+                }
+                let hosts = cluster.hosts.iter_mut();
+                hosts.filter(|it| it.id == host).for_each(|it| it.state = HostState::Standby);
+            }
+        }
+        // Two stay: with one alone, none could fail.
+        assert_eq!(off, [40, 81]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::Inventory;
 use crate::record::alarm::{AlarmRecord, AlarmState, AlarmStatus, Threshold, Trigger};
 use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
-use crate::record::host::HostConnection;
+use crate::record::host::{HealthLevel, HostConnection, HostPower};
 
 /// What was measured of the hosts, VMs and datastores, per mille of what each has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,7 @@ impl Inventory {
         let alarms = [
             ("Host connection lost", Trigger::HostNotResponding),
             ("VM died", Trigger::VmDied),
+            ("Host health", Trigger::HostHealth),
             ("CPU usage", Trigger::CpuUsage(threshold(900, 980))),
             ("Host memory usage", Trigger::HostMemoryUsage(threshold(900, 950))),
             ("Datastore usage", Trigger::DatastoreUsage(threshold(750, 850))),
@@ -76,8 +77,21 @@ impl Inventory {
                 .hosts
                 .values()
                 .map(|host| {
-                    let lost = host.connection == HostConnection::NotResponding;
+                    // One that was turned off is not expected to answer.
+                    let lost = host.connection == HostConnection::NotResponding
+                        && host.power == HostPower::On;
                     (host.id.into(), lost.then_some(AlarmStatus::Red))
+                })
+                .collect(),
+            Trigger::HostHealth => self
+                .hosts
+                .values()
+                .map(|host| {
+                    let worst = host.ailing.values().max().map(|level| match level {
+                        HealthLevel::Moderate => AlarmStatus::Yellow,
+                        HealthLevel::Severe => AlarmStatus::Red,
+                    });
+                    (host.id.into(), worst)
                 })
                 .collect(),
             Trigger::VmDied => self.judge_deaths(alarm),

@@ -1,5 +1,9 @@
 //! Clones: one or very many from one VM, some at a time.
 //!
+//! Powered on are all of them or none: whether they may be is asked before the first is made, with all
+//! of them counted. If that changes while they are made, a clone that may not start is made and left
+//! off, and the task tells so at its end.
+//!
 //! One task carries all of them. Its record says how many were begun, so that a manager that starts
 //! again goes on where it was; each VM's `pending` says what is under way.
 
@@ -12,7 +16,7 @@ use racknest_types::id::{FolderId, HostId, PoolId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
-use super::placement::Need;
+use super::placement::{Need, Runs};
 use super::vm::Draft;
 use super::vm::layer_file;
 use super::vm_action::VmAction;
@@ -81,7 +85,19 @@ impl Inventory {
             self.check_name(folder.into(), &clone.names.name(place))?;
         }
         self.clone_disks(&source, clone.linked)?;
-        self.place_at(clone.host, &self.clone_need(&source, pool)?)?;
+        let need = self.clone_need(&source, pool)?;
+        let host = self.place_at(clone.host, &need)?;
+        if clone.power_on {
+            let first = clone.names.name(0);
+            self.place_at(clone.host, &running(need, &first, &source.config))?;
+            match clone.count {
+                1 => self.check_start(&first, pool, host, &source.config)?,
+                count => {
+                    self.check_pool_of_many(pool, &source.config, count)?;
+                    self.check_start_of_many(cluster, host, &source.config, count)?;
+                }
+            }
+        }
         let work = TaskWork::Deploy(Deploy {
             source: source.id,
             names: clone.names,
@@ -90,6 +106,8 @@ impl Inventory {
             done: 0,
             failed: 0,
             failures: Vec::new(),
+            left_off: 0,
+            first_left_off: None,
             batch: clone.batch,
             linked: clone.linked,
             power_on: clone.power_on,
@@ -108,6 +126,7 @@ impl Inventory {
             datastore: &source.home.datastore,
             vcpus: source.config.vcpus,
             memory: source.config.memory,
+            runs: None,
         })
     }
 
@@ -171,8 +190,13 @@ impl Inventory {
             let outcome = self.begin_clone(now, task, &deploy, &name);
             self.with_deploy(task, |deploy| {
                 deploy.begun += 1;
-                if let Err(fault) = outcome {
-                    note_failure(deploy, name, fault);
+                match outcome {
+                    Ok(None) => {}
+                    Ok(Some(refused)) => {
+                        deploy.left_off += 1;
+                        deploy.first_left_off.get_or_insert((name, refused));
+                    }
+                    Err(fault) => note_failure(deploy, name, fault),
                 }
             });
         }
@@ -187,7 +211,8 @@ impl Inventory {
             TaskWork::Deploy(_)
             | TaskWork::Step
             | TaskWork::EnterMaintenance { .. }
-            | TaskWork::ReturnVms { .. } => None,
+            | TaskWork::ReturnVms { .. }
+            | TaskWork::PowerOnHost { .. } => None,
         }
     }
 
@@ -203,17 +228,18 @@ impl Inventory {
         }
     }
 
+    /// Begins one clone; says why it will not be powered on, if it should and may not.
     fn begin_clone(
         &mut self,
         now: Timestamp,
         task: TaskId,
         deploy: &Deploy,
         name: &str,
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<Fault>, Fault> {
         let source = self.vm(deploy.source)?.clone();
         self.check_name(deploy.folder.into(), name)?;
         let disks = self.clone_disks(&source, deploy.linked)?;
-        let host = self.place_at(deploy.host, &self.clone_need(&source, deploy.pool)?)?;
+        let (host, refused) = self.clone_place(&source, deploy, name)?;
         let nics = source
             .config
             .nics
@@ -242,8 +268,30 @@ impl Inventory {
                 vm.config.disks.push(Disk { file, ..disk });
             }
         });
-        self.begin_step(id, task, Step::Create { sources, power_on: deploy.power_on });
-        Ok(())
+        let power_on = deploy.power_on && refused.is_none();
+        self.begin_step(id, task, Step::Create { sources, power_on });
+        Ok(refused)
+    }
+
+    /// Where a clone goes, and why it cannot be powered on there, if it should.
+    fn clone_place(
+        &self,
+        source: &VmRecord,
+        deploy: &Deploy,
+        name: &str,
+    ) -> Result<(HostId, Option<Fault>), Fault> {
+        let need = self.clone_need(source, deploy.pool)?;
+        if !deploy.power_on {
+            return self.place_at(deploy.host, &need).map(|host| (host, None));
+        }
+        let runs = running(need.clone(), name, &source.config);
+        let started = self.place_at(deploy.host, &runs).and_then(|host| {
+            self.check_start(name, deploy.pool, host, &source.config).map(|()| host)
+        });
+        match started {
+            Ok(host) => Ok((host, None)),
+            Err(why) => self.place_at(deploy.host, &need).map(|host| (host, Some(why))),
+        }
     }
 
     pub(super) fn deploy_step_ended(
@@ -259,6 +307,11 @@ impl Inventory {
         });
         self.advance_deploy(now, task);
     }
+}
+
+/// The same need, of a clone that is started.
+fn running<'a>(need: Need<'a>, name: &'a str, config: &'a VmConfig) -> Need<'a> {
+    Need { runs: Some(Runs { name, vm: None, config }), ..need }
 }
 
 fn note_failure(deploy: &mut Deploy, name: String, fault: Fault) {
@@ -283,6 +336,16 @@ fn deploy_result(deploy: &Deploy, cancelled: bool) -> Result<(), Fault> {
             FaultCode::RequestCanceled,
             format!("cancelled after {} of {} clones", deploy.done, deploy.count),
         ));
+    }
+    if let Some((name, why)) = &deploy.first_left_off {
+        let message = match deploy.count {
+            1 => format!("'{name}' is made and left powered off: {}", why.message),
+            count => format!(
+                "all {count} are made, {} of them left powered off, '{name}' first: {}",
+                deploy.left_off, why.message
+            ),
+        };
+        return Err(Fault::new(why.code, message));
     }
     Ok(())
 }

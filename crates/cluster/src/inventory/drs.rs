@@ -13,8 +13,8 @@
 //! from measurements, and the next pass finds it again.
 
 mod applied;
-mod snapshot;
-mod start;
+pub(super) mod snapshot;
+pub(super) mod start;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -26,6 +26,7 @@ use racknest_types::id::{ClusterId, HostId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
 pub use self::applied::Applied;
+pub use self::start::StartPlace;
 use super::Inventory;
 use super::vm::MoveVm;
 use crate::drs::Names;
@@ -97,8 +98,23 @@ pub struct EditDrs {
     pub scalable_shares: Option<bool>,
     /// Host power management.
     pub dpm: Option<DpmMode>,
+    /// Numbers of host power management.
+    pub dpm_times: DpmTimes,
     /// VMs that get a mode of their own, or with `None` the cluster's again.
     pub overrides: Vec<(VmId, Option<DrsMode>)>,
+}
+
+/// A change to the numbers of host power management; what is `None` stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DpmTimes {
+    /// Seconds of high utilisation before a host is powered on.
+    pub on_after_seconds: Option<u32>,
+    /// Seconds of low utilisation before a host is powered off.
+    pub off_after_seconds: Option<u32>,
+    /// Seconds a host stays on once it was powered on.
+    pub on_seconds_min: Option<u32>,
+    /// Hosts that always stay on.
+    pub hosts_on_min: Option<u32>,
 }
 
 impl Inventory {
@@ -155,12 +171,21 @@ impl Inventory {
         drs.passes_min = edit.passes_min.unwrap_or(drs.passes_min);
         drs.cooldown_seconds = edit.cooldown_seconds.unwrap_or(drs.cooldown_seconds);
         drs.scalable_shares = edit.scalable_shares.unwrap_or(drs.scalable_shares);
-        drs.dpm.mode = edit.dpm.unwrap_or(drs.dpm.mode);
+        let (dpm, times) = (&mut drs.dpm, edit.dpm_times);
+        dpm.mode = edit.dpm.unwrap_or(dpm.mode);
+        dpm.on_after_seconds = times.on_after_seconds.unwrap_or(dpm.on_after_seconds);
+        dpm.off_after_seconds = times.off_after_seconds.unwrap_or(dpm.off_after_seconds);
+        dpm.on_seconds_min = times.on_seconds_min.unwrap_or(dpm.on_seconds_min);
+        dpm.hosts_on_min = times.hosts_on_min.unwrap_or(dpm.hosts_on_min);
         for (name, value, range) in [
             ("threshold", u32::from(drs.threshold), 1..=5),
             ("interval", drs.interval_seconds, 5..=3600),
             ("passes", drs.passes_min, 1..=100),
             ("cooldown", drs.cooldown_seconds, 0..=86_400),
+            ("host power on delay", drs.dpm.on_after_seconds, 0..=86_400),
+            ("host power off delay", drs.dpm.off_after_seconds, 5..=86_400),
+            ("shortest time of a host being on", drs.dpm.on_seconds_min, 0..=86_400),
+            ("number of hosts that stay on", drs.dpm.hosts_on_min, 1..=10_000),
         ] {
             if !range.contains(&value) {
                 let (least, most) = (range.start(), range.end());
@@ -189,7 +214,11 @@ impl Inventory {
         self.measure_applied(now, cluster, &outcome);
         let mut status = self.drs.remove(&cluster).unwrap_or_default();
         let shown_before = shown(&status);
+        let power = outcome.power.clone();
         self.fill_in(now, &mut status, outcome);
+        if let Some(done) = self.dpm_act(now, cluster, &power) {
+            status.power = done;
+        }
         let is_full = |it: &Numbered| it.recommendation.is_automatic;
         let automatic = status.recommendations.extract_if(.., |it| is_full(it)).collect::<Vec<_>>();
         for mut numbered in automatic {
@@ -214,13 +243,13 @@ impl Inventory {
         status.why_not = outcome.why_not(&names);
         status.power = match &outcome.power {
             PowerAdvice::Keep(why) => why.clone(),
-            PowerAdvice::On { host, used_permille } => format!(
-                "power on host '{}': {} % are in use",
+            PowerAdvice::On { host, why, .. } => format!(
+                "power on host '{0}': {1}; 'racknest host power-on {0}'",
                 (names.host)(*host),
-                used_permille / 10
+                why.explain(&names)
             ),
             PowerAdvice::Off { host, used_permille, evacuation } => format!(
-                "power off host '{}' after {} moves: {} % are in use",
+                "power off host '{0}' after {1} moves: {2} % are in use; 'racknest host standby {0}'",
                 (names.host)(*host),
                 evacuation.recommendations.len(),
                 used_permille / 10

@@ -1,5 +1,6 @@
 //! Hosts: adding, removing, maintenance, and whether they answer.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,7 +13,9 @@ use super::{Inventory, check_name_form};
 use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
 use crate::record::ha::HostHa;
-use crate::record::host::{Claim, DriverKind, HostAbout, HostConnection, HostRecord, Maintenance};
+use crate::record::host::{
+    Claim, DriverKind, HostAbout, HostConnection, HostPower, HostRecord, Maintenance,
+};
 
 /// A host to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +71,9 @@ impl Inventory {
             about: HostAbout::default(),
             evacuated: Vec::new(),
             ha: HostHa::default(),
+            power: HostPower::On,
+            power_changed: now,
+            ailing: BTreeMap::new(),
         };
         self.index.put_host(&record);
         self.hosts.insert(id, record);
@@ -94,6 +100,7 @@ impl Inventory {
             ));
         }
         self.end_maintenance_task(now, id, &Fault::state("the host was removed"));
+        self.end_power_task(now, id, Err(Fault::state("the host was removed")));
         self.record_event(now, user, id, EventKind::Removed, "");
         self.index.drop_name(record.cluster.into(), &record.name);
         self.hosts.remove(&id);
@@ -158,6 +165,13 @@ impl Inventory {
         let host = self.host(id)?;
         match host.connection {
             HostConnection::Connected => Ok(()),
+            HostConnection::NotResponding if host.power != HostPower::On => Err(Fault::new(
+                FaultCode::HostNotConnected,
+                format!(
+                    "host '{0}' is in standby; power it on with 'racknest host power-on {0}'",
+                    host.name
+                ),
+            )),
             HostConnection::NotResponding => Err(Fault::new(
                 FaultCode::HostNotConnected,
                 format!("host '{}' does not answer; look at its power and cables", host.name),

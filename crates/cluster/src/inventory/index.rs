@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use racknest_types::id::{ClusterId, HostId, PoolId, SnapshotId, TaskId, VmId};
 
+use super::reservation::reserved;
 use super::{Inventory, LoadError};
 use crate::drs::placement::{Room, Rooms};
 use crate::drs::{Capacity, HostState, Load};
@@ -35,6 +36,8 @@ pub(super) struct Index {
     rooms: BTreeMap<ClusterId, Rooms>,
     /// The VMs that draw from each pool.
     pub(super) pool_vms: BTreeMap<PoolId, BTreeSet<VmId>>,
+    /// Of those, the VMs that reserve something.
+    pub(super) reserving: BTreeMap<PoolId, BTreeSet<VmId>>,
     /// Who has which directory.
     pub(super) homes: BTreeMap<DatastorePath, VmId>,
     /// The snapshots of each VM.
@@ -132,6 +135,9 @@ impl Index {
         self.promise(vm.host, |promised| promised + promised_to(vm));
         if let Some(pool) = vm.pool {
             self.pool_vms.entry(pool).or_default().insert(vm.id);
+            if reserved(&vm.config) != Load::default() {
+                self.reserving.entry(pool).or_default().insert(vm.id);
+            }
         }
         self.homes.insert(vm.home.clone(), vm.id);
         for layer in vm.config.disks.iter().flat_map(|disk| &disk.backing) {
@@ -144,6 +150,7 @@ impl Index {
         self.promise(vm.host, |promised| promised - promised_to(vm));
         if let Some(pool) = vm.pool {
             remove_from(&mut self.pool_vms, pool, vm.id);
+            remove_from(&mut self.reserving, pool, vm.id);
         }
         self.homes.remove(&vm.home);
         for layer in vm.config.disks.iter().flat_map(|disk| &disk.backing) {

@@ -26,7 +26,7 @@ use crate::drs::Names;
 use crate::drs::evacuate::evacuate;
 use crate::drs::plan::Reason;
 use crate::record::event::EventKind;
-use crate::record::host::{HostConnection, HostRecord, Maintenance};
+use crate::record::host::{HostConnection, HostPower, HostRecord, Maintenance};
 use crate::record::migration::MigrationLimits;
 use crate::record::task::{Moves, PlannedMove, TaskState, TaskWork};
 use crate::record::vm::{PowerState, Step, VmRecord};
@@ -52,6 +52,7 @@ impl Inventory {
         evacuates: bool,
     ) -> Result<TaskId, Fault> {
         let host = self.host(id)?;
+        self.check_not_standby(host)?;
         if host.maintenance != Maintenance::Off {
             return Err(Fault::state(format!(
                 "host '{}' is in maintenance or entering it already",
@@ -103,7 +104,7 @@ impl Inventory {
     }
 
     /// Where every VM of a host goes.
-    fn plan_evacuation(&self, id: HostId) -> Result<Moves, Fault> {
+    pub(super) fn plan_evacuation(&self, id: HostId) -> Result<Moves, Fault> {
         let host = self.host(id)?;
         let is_alone = !self.hosts_of(host.cluster).any(|other| {
             other.id != id
@@ -278,7 +279,8 @@ impl Inventory {
             TaskWork::ReturnVms { moves, .. } => Some((moves.clone(), true)),
             TaskWork::EnterMaintenance { moves: None, .. }
             | TaskWork::Step
-            | TaskWork::Deploy(_) => None,
+            | TaskWork::Deploy(_)
+            | TaskWork::PowerOnHost { .. } => None,
         }
     }
 
@@ -286,7 +288,10 @@ impl Inventory {
     fn emptied_by(&self, task: TaskId) -> Option<HostId> {
         match self.tasks.get(&task)?.work {
             TaskWork::EnterMaintenance { host, .. } => Some(host),
-            TaskWork::ReturnVms { .. } | TaskWork::Step | TaskWork::Deploy(_) => None,
+            TaskWork::ReturnVms { .. }
+            | TaskWork::Step
+            | TaskWork::Deploy(_)
+            | TaskWork::PowerOnHost { .. } => None,
         }
     }
 
@@ -381,6 +386,9 @@ impl Inventory {
         if moves.is_some_and(|(moves, _)| !moves.left.is_empty() || !moves.under_way.is_empty()) {
             return;
         }
+        if self.emptied_for_standby(now, id, task) {
+            return;
+        }
         self.set_maintenance(id, Maintenance::On);
         self.record_event(now, "", id, EventKind::HostEnteredMaintenance, "");
         if let Some(task) = task {
@@ -393,16 +401,21 @@ impl Inventory {
         let concerns = |task: &TaskId| match self.tasks.get(task).map(|task| &task.work) {
             Some(TaskWork::EnterMaintenance { host, .. }) => *host == id,
             Some(TaskWork::ReturnVms { .. }) => true,
-            Some(TaskWork::Step | TaskWork::Deploy(_)) | None => false,
+            Some(TaskWork::Step | TaskWork::Deploy(_) | TaskWork::PowerOnHost { .. }) | None => {
+                false
+            }
         };
         self.index.running_tasks.iter().copied().filter(concerns).collect()
     }
 
-    fn set_maintenance(&mut self, id: HostId, maintenance: Maintenance) {
+    pub(super) fn set_maintenance(&mut self, id: HostId, maintenance: Maintenance) {
         if let Some(host) = self.hosts.get_mut(&id) {
             host.maintenance = maintenance;
             if maintenance == Maintenance::Off {
                 host.evacuated.clear();
+                if host.power == HostPower::EnteringStandby {
+                    host.power = HostPower::On;
+                }
             }
             self.touch(id);
             self.ha_changed_at(id);

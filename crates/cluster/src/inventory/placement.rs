@@ -13,10 +13,13 @@ use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{ClusterId, HostId, VmId};
 
 use super::Inventory;
+use super::drs::snapshot::is_kept_free;
+use super::health::ailments;
 use crate::drs::Load;
 use crate::drs::placement as planner;
 use crate::drs::rules::Rules;
-use crate::record::host::{HostConnection, HostRecord, Maintenance};
+use crate::record::host::{HostConnection, HostPower, HostRecord, Maintenance};
+use crate::record::vm::VmConfig;
 
 /// What a VM needs of a host.
 #[derive(Clone, Debug)]
@@ -25,6 +28,17 @@ pub(super) struct Need<'a> {
     pub(super) datastore: &'a str,
     pub(super) vcpus: u16,
     pub(super) memory: Bytes,
+    /// It runs there: then it needs what it reserves, too.
+    pub(super) runs: Option<Runs<'a>>,
+}
+
+/// A VM that runs where it is placed, or is to be started there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runs<'a> {
+    pub(super) name: &'a str,
+    /// Its id, if it has one yet.
+    pub(super) vm: Option<VmId>,
+    pub(super) config: &'a VmConfig,
 }
 
 impl Inventory {
@@ -75,12 +89,20 @@ impl Inventory {
 
     fn obstacle(&self, host: &HostRecord, need: &Need<'_>) -> Option<(FaultCode, String)> {
         let name = &host.name;
+        if host.power != HostPower::On {
+            let reason = format!("host '{name}' is in standby");
+            return Some((FaultCode::HostNotConnected, reason));
+        }
         if host.connection != HostConnection::Connected {
             let reason = format!("host '{name}' does not answer");
             return Some((FaultCode::HostNotConnected, reason));
         }
         if host.maintenance != Maintenance::Off {
             return Some((FaultCode::InvalidState, format!("host '{name}' is in maintenance")));
+        }
+        if self.is_quarantined(host) {
+            let reason = format!("host '{name}' is quarantined, because {}", ailments(host));
+            return Some((FaultCode::InvalidState, reason));
         }
         if need.memory > host.claim.memory || u32::from(need.vcpus) > host.claim.cores {
             let reason = format!(
@@ -94,7 +116,13 @@ impl Inventory {
             let reason = format!("host '{name}' has not mounted datastore '{}'", need.datastore);
             return Some((FaultCode::InvalidState, reason));
         }
-        None
+        if self.clusters.get(&host.cluster).is_some_and(|it| is_kept_free(it, host)) {
+            let reason = format!("host '{name}' is kept free for what fails elsewhere");
+            return Some((FaultCode::InvalidState, reason));
+        }
+        let Runs { name, vm, config } = need.runs?;
+        let fault = self.check_host_gives(name, vm, host.id, config).err()?;
+        Some((fault.code, fault.message))
     }
 
     fn nowhere(&self, need: &Need<'_>) -> Fault {

@@ -10,6 +10,8 @@ use racknest_types::id::{ClusterId, PoolId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
+use super::reservation::{Claim, NOTHING, unit};
+use crate::drs::Resource;
 use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
 use crate::record::pool::{Allocation, PoolRecord};
@@ -195,47 +197,13 @@ impl Inventory {
         new: Allocation,
         resource: Resource,
     ) -> Result<(), Fault> {
-        let mut missing = new.reservation.saturating_sub(old.reservation);
-        let mut at = pool;
-        while missing > 0 {
-            let record = self.pool(at)?;
-            let free = self.unreserved(record, resource);
-            match record.parent {
-                Some(parent) if resource.of(record).expandable => {
-                    missing = missing.saturating_sub(free);
-                    at = parent;
-                }
-                _ if free >= missing => return Ok(()),
-                _ => {
-                    return Err(Fault::new(
-                        FaultCode::InsufficientResources,
-                        format!(
-                            "{} has {free} {} left to reserve, {missing} more would be needed",
-                            self.describe(at.into()),
-                            resource.unit()
-                        ),
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What a pool could still give to children as reservation.
-    fn unreserved(&self, pool: &PoolRecord, resource: Resource) -> u64 {
-        let own = match pool.parent {
-            Some(_) => resource.of(pool).reservation,
-            None => self.hosts_of(pool.cluster).map(|host| resource.capacity(host)).sum(),
-        };
-        own.saturating_sub(self.children_reserve(pool.id, resource))
-    }
-
-    fn children_reserve(&self, pool: PoolId, resource: Resource) -> u64 {
-        self.pools
-            .values()
-            .filter(|child| child.parent == Some(pool))
-            .map(|child| resource.of(child).reservation)
-            .sum()
+        let amount = new.reservation.saturating_sub(old.reservation);
+        let claim = Claim { resource, amount, of_vm: None, beside: NOTHING };
+        self.find_reservation(pool, claim, &|_| true).map_err(|left| {
+            let unit = unit(resource);
+            let message = format!("{amount} {unit} more are to be reserved, and {left}");
+            Fault::new(FaultCode::InsufficientResources, message)
+        })
     }
 
     fn check_children_fit(
@@ -244,46 +212,18 @@ impl Inventory {
         new: Allocation,
         resource: Resource,
     ) -> Result<(), Fault> {
-        let needed = self.children_reserve(id, resource);
+        let claim = Claim { resource, amount: 0, of_vm: None, beside: NOTHING };
+        let needed = self.used(id, claim);
         if new.expandable || needed <= new.reservation {
             return Ok(());
         }
         Err(Fault::new(
             FaultCode::InsufficientResources,
             format!(
-                "the pools in {} reserve {needed} {}; it cannot have less",
+                "the pools and running VMs in {} reserve {needed} {}; it cannot have less",
                 self.describe(id.into()),
-                resource.unit()
+                unit(resource)
             ),
         ))
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Resource {
-    Cpu,
-    Memory,
-}
-
-impl Resource {
-    const fn of(self, pool: &PoolRecord) -> Allocation {
-        match self {
-            Self::Cpu => pool.cpu,
-            Self::Memory => pool.memory,
-        }
-    }
-
-    fn capacity(self, host: &crate::record::host::HostRecord) -> u64 {
-        match self {
-            Self::Cpu => u64::from(host.claim.cores) * u64::from(host.claim.core_mhz),
-            Self::Memory => host.claim.memory.mib(),
-        }
-    }
-
-    const fn unit(self) -> &'static str {
-        match self {
-            Self::Cpu => "MHz",
-            Self::Memory => "MiB",
-        }
     }
 }

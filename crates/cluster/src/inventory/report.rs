@@ -14,7 +14,7 @@ use racknest_types::time::Timestamp;
 
 use super::Inventory;
 use crate::record::event::EventKind;
-use crate::record::host::{Claim, DriverKind, HostAbout, HostConnection};
+use crate::record::host::{Claim, DriverKind, HostAbout, HostConnection, HostPower};
 use crate::record::task::{TaskState, TaskWork};
 use crate::record::vm::{PowerState, Step};
 use crate::wire::{FromHost, Registration, ToHost, VERSION, VmReport};
@@ -72,6 +72,7 @@ impl Inventory {
         if self.set_connection(now, id, HostConnection::Connected) {
             self.record_event(now, "", id, EventKind::HostConnected, "");
         }
+        self.answered(now, id);
         self.compare(now, id, hello.vms);
         Ok(())
     }
@@ -80,7 +81,9 @@ impl Inventory {
     pub fn handle_host_lost(&mut self, now: Timestamp, id: HostId, why: &str) {
         if self.is_connected(id) {
             self.set_connection(now, id, HostConnection::NotResponding);
-            self.record_event(now, "", id, EventKind::HostConnectionLost, why);
+            if self.hosts.get(&id).is_some_and(|host| host.power != HostPower::Standby) {
+                self.record_event(now, "", id, EventKind::HostConnectionLost, why);
+            }
             self.finish_arrivals(now, id);
         }
     }

@@ -134,6 +134,7 @@ impl Inventory {
             TaskWork::Deploy(_) => self.advance_deploy(now, id),
             TaskWork::EnterMaintenance { host, .. } => self.cancel_maintenance(now, id, host),
             TaskWork::ReturnVms { .. } => self.cancel_return(now, id),
+            TaskWork::PowerOnHost { host } => self.cancel_power_on(now, host),
         }
         Ok(())
     }
@@ -172,7 +173,7 @@ impl Inventory {
             Some(TaskWork::EnterMaintenance { .. } | TaskWork::ReturnVms { .. }) => {
                 self.maintenance_step_ended(now, task, vm, result);
             }
-            None => {
+            Some(TaskWork::PowerOnHost { .. }) | None => {
                 unreachable!("{task} has no step like {step:?}")
             }
         }

@@ -14,8 +14,10 @@ mod permissions;
 mod power;
 mod random;
 mod reports;
+mod reservations;
 mod rules;
 mod snapshots;
+mod standby;
 
 use std::fmt::Write as _;
 
@@ -32,7 +34,7 @@ use super::vm::{CreateVm, MoveVm};
 use super::*;
 use crate::record::host::{Claim, DriverKind, HostAbout};
 use crate::record::task::{NamePattern, TaskState};
-use crate::record::vm::{Boot, PowerState, Workload};
+use crate::record::vm::{Boot, PowerState, VmAllocations, Workload};
 use crate::wire::{FromHost, Request, VmReport};
 
 /// Runs a script and compares what comes of it.
@@ -415,6 +417,7 @@ fn vm_named(name: &str) -> CreateVm {
         boot: Boot::Bios,
         annotation: String::new(),
         workload: Workload::default(),
+        allocation: VmAllocations::default(),
         is_template: false,
         power_on: false,
     }

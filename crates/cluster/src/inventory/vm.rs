@@ -13,7 +13,7 @@ use racknest_types::id::{DatastoreId, FolderId, HostId, NetworkId, PoolId, TaskI
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
-use super::placement::Need;
+use super::placement::{Need, Runs};
 use super::vm_action::VmAction;
 use crate::record::datastore::DatastorePath;
 use crate::record::event::EventKind;
@@ -21,7 +21,8 @@ use crate::record::folder::FolderKind;
 use crate::record::migration::MigrationLimits;
 use crate::record::task::TaskWork;
 use crate::record::vm::{
-    Boot, Disk, DiskSource, Nic, Pending, PowerState, Step, VmConfig, VmRecord, Workload,
+    Boot, Disk, DiskSource, Nic, Pending, PowerState, Step, VmAllocations, VmConfig, VmRecord,
+    Workload,
 };
 use crate::wire::VmSpec;
 
@@ -70,6 +71,8 @@ pub struct CreateVm {
     pub annotation: String,
     /// What it does if it is simulated.
     pub workload: Workload,
+    /// Its part of CPU and memory.
+    pub allocation: VmAllocations,
     /// Whether it becomes a template.
     pub is_template: bool,
     /// Whether it is powered on when made.
@@ -124,25 +127,32 @@ impl Inventory {
                 create.name
             )));
         }
+        let sources = create.disks.iter().map(|_| DiskSource::Empty).collect();
+        let mut config = VmConfig {
+            vcpus: create.vcpus,
+            memory: create.memory,
+            disks: Vec::new(),
+            nics: Vec::new(),
+            boot: create.boot,
+            annotation: create.annotation,
+            workload: create.workload,
+            allocation: create.allocation,
+        };
+        let runs = Runs { name: &create.name, vm: None, config: &config };
         let need = Need {
             cluster: self.pool(pool)?.cluster,
             datastore: &datastore,
             vcpus: create.vcpus,
             memory: create.memory,
+            runs: create.power_on.then_some(runs),
         };
+        self.check_allocations(&create.name, &config, need.cluster)?;
         let host = self.place_at(create.host, &need)?;
-        let sources = create.disks.iter().map(|_| DiskSource::Empty).collect();
+        if create.power_on {
+            self.check_start(&create.name, pool, host, &config)?;
+        }
         let nics = (0..).zip(&create.nics).map(|(key, &network)| self.new_nic(key, network));
-        let nics = nics.collect::<Vec<_>>();
-        let config = VmConfig {
-            vcpus: create.vcpus,
-            memory: create.memory,
-            disks: Vec::new(),
-            nics,
-            boot: create.boot,
-            annotation: create.annotation,
-            workload: create.workload,
-        };
+        config.nics = nics.collect();
         let draft = Draft {
             name: create.name,
             folder,
@@ -449,6 +459,9 @@ impl Inventory {
                     self.describe(pool.into()),
                     self.describe(cluster.into())
                 )));
+            }
+            if vm.power == PowerState::On && vm.pool != Some(pool) {
+                self.check_pool(&vm.name, Some(vm.id), pool, &vm.config)?;
             }
             return Ok(Some(pool));
         }

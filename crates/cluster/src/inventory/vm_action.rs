@@ -94,12 +94,29 @@ impl Inventory {
         self.judge(self.vm(id)?, action)
     }
 
+    /// Whether a VM could be started now, were it not for what others take: admission control and
+    /// its pool are not asked.
+    ///
+    /// # Errors
+    /// It could not, and why.
+    pub(super) fn check_could_start(&self, vm: &VmRecord) -> Result<(), Fault> {
+        self.judge_any(vm, VmAction::PowerOn)?;
+        self.judge_start(vm)
+    }
+
     fn judge(&self, vm: &VmRecord, action: VmAction) -> Result<(), Fault> {
+        self.judge_any(vm, action)?;
+        self.judge_one(vm, action)
+    }
+
+    /// What speaks against many actions.
+    fn judge_any(&self, vm: &VmRecord, action: VmAction) -> Result<(), Fault> {
         use VmAction as Do;
         if !matches!(action, Do::Console | Do::Rename | Do::Clone) {
             check_not_busy(vm)?;
         }
-        let needs_host = !matches!(action, Do::Rename | Do::MarkTemplate | Do::MarkVm);
+        // Clones are made by the hosts that they go to.
+        let needs_host = !matches!(action, Do::Rename | Do::MarkTemplate | Do::MarkVm | Do::Clone);
         if needs_host {
             self.check_connected(vm.host)?;
         }
@@ -111,6 +128,11 @@ impl Inventory {
                 vm.name
             )));
         }
+        Ok(())
+    }
+
+    fn judge_one(&self, vm: &VmRecord, action: VmAction) -> Result<(), Fault> {
+        use VmAction as Do;
         match action {
             Do::PowerOn => self.judge_power_on(vm),
             Do::PowerOff | Do::Shutdown | Do::Reset | Do::Suspend => {
@@ -150,6 +172,12 @@ impl Inventory {
     }
 
     fn judge_power_on(&self, vm: &VmRecord) -> Result<(), Fault> {
+        self.judge_start(vm)?;
+        self.check_pool_gives(vm, &vm.config)?;
+        self.check_admission(vm)
+    }
+
+    fn judge_start(&self, vm: &VmRecord) -> Result<(), Fault> {
         check_power(vm, &[PowerState::Off, PowerState::Suspended])?;
         let host = self.host(vm.host)?;
         if host.maintenance != Maintenance::Off && !self.drs_places(vm) {
@@ -158,7 +186,7 @@ impl Inventory {
                 host.name, vm.name
             )));
         }
-        self.check_admission(vm)
+        Ok(())
     }
 
     fn check_no_snapshots(&self, vm: &VmRecord) -> Result<(), Fault> {

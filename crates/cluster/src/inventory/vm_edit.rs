@@ -13,7 +13,9 @@ use super::vm::{DISKS_MAX, check_disk, check_size, layer_file};
 use super::vm_action::VmAction;
 use super::{Inventory, Named};
 use crate::record::task::TaskWork;
-use crate::record::vm::{Boot, Disk, Step, VmConfig, VmRecord, Workload};
+use crate::record::vm::{
+    Boot, Disk, PowerState, Step, VmAllocations, VmConfig, VmRecord, Workload,
+};
 
 /// A change of what a VM is made of; what is `None` or empty stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct EditVm {
     pub annotation: Option<String>,
     /// What it does if it is simulated.
     pub workload: Option<Workload>,
+    /// Its part of CPU and memory.
+    pub allocation: Option<VmAllocations>,
 }
 
 /// A change of one network adapter; what is `None` stays as it is.
@@ -107,6 +111,8 @@ impl Inventory {
         config.boot = edit.boot.unwrap_or(config.boot);
         config.annotation = edit.annotation.unwrap_or(config.annotation);
         config.workload = edit.workload.unwrap_or(config.workload);
+        config.allocation = edit.allocation.unwrap_or(config.allocation);
+        self.check_new_allocation(vm, &config)?;
         self.edit_disks(vm, &mut config, &edit.add_disks, &edit.remove_disks)?;
         self.change_nics(vm, &mut config, &edit.change_nics)?;
         for key in edit.remove_nics {
@@ -124,6 +130,16 @@ impl Inventory {
             config.nics.push(nic);
         }
         Ok(config)
+    }
+
+    /// Whether a VM can have this allocation; one that runs gets what is new of it at once.
+    fn check_new_allocation(&self, vm: &VmRecord, config: &VmConfig) -> Result<(), Fault> {
+        self.check_allocations(&vm.name, config, self.host(vm.host)?.cluster)?;
+        if vm.power != PowerState::On || config.allocation == vm.config.allocation {
+            return Ok(());
+        }
+        self.check_pool_gives(vm, config)?;
+        self.check_host_gives(&vm.name, Some(vm.id), vm.host, config)
     }
 
     fn edit_disks(

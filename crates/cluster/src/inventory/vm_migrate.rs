@@ -20,7 +20,7 @@ use racknest_types::id::{HostId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
-use super::placement::Need;
+use super::placement::{Need, Runs};
 use crate::record::migration::{MigrationFigures, MigrationLimits};
 use crate::record::task::{TaskResult, TaskWork};
 use crate::record::vm::{Boot, Pending, PowerState, Step, VmRecord};
@@ -42,6 +42,11 @@ impl Inventory {
             datastore: &vm.home.datastore,
             vcpus: vm.config.vcpus,
             memory: vm.config.memory,
+            runs: (vm.power == PowerState::On).then_some(Runs {
+                name: &vm.name,
+                vm: Some(vm.id),
+                config: &vm.config,
+            }),
         };
         self.check_placement(to, &need)?;
         self.check_mounts(vm, to)?;

@@ -66,7 +66,9 @@ impl Inventory {
             datastore: &spec.home.datastore,
             vcpus: spec.config.vcpus,
             memory: spec.config.memory,
+            runs: None,
         };
+        self.check_allocations(&name, &spec.config, need.cluster)?;
         let host = self.place_at(register.host, &need)?;
         let config = self.adopted_config(spec.config);
         let is_uuid_taken = self.vms.values().any(|vm| vm.uuid == spec.uuid);

@@ -15,7 +15,16 @@ fn spec() -> VmSpec {
     let (boot, annotation, workload) = (Boot::Bios, Default::default(), Workload::default());
     let memory = Bytes::from_mib(64);
     let home = DatastorePath { datastore: "ds".into(), path: "a".into() };
-    let config = VmConfig { vcpus: 1, memory, disks, nics, boot, annotation, workload };
+    let config = VmConfig {
+        vcpus: 1,
+        memory,
+        disks,
+        nics,
+        boot,
+        annotation,
+        workload,
+        allocation: Default::default(),
+    };
     VmSpec { id: VmId::from_raw(7), uuid: 7, name: "a".into(), home, config }
 }
 

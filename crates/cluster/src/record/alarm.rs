@@ -31,6 +31,8 @@ pub enum Trigger {
     HostNotResponding,
     /// A VM died.
     VmDied,
+    /// A part of a host is not well.
+    HostHealth,
     /// A host's or VM's CPU use.
     CpuUsage(Threshold),
     /// A host's memory use.

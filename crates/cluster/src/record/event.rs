@@ -144,4 +144,10 @@ pub enum EventKind {
     HaDisarmed,
     /// HA acts again.
     HaArmed,
+    /// A host was emptied and turned off to save power.
+    HostEnteredStandby,
+    /// A host that was in standby is on again.
+    HostExitedStandby,
+    /// A part of a host is not as well as it was, or is well again.
+    HostHealthChanged,
 }

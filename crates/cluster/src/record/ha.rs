@@ -187,9 +187,10 @@ pub enum ProactiveResponse {
 }
 
 /// What is kept free for failures.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AdmissionPolicy {
     /// Nothing.
+    #[default]
     Off,
     /// Room, counted in slots, for the loss of this many hosts.
     Slots {

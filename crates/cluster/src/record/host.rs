@@ -1,5 +1,6 @@
 //! Hosts.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -43,6 +44,53 @@ pub struct HostRecord {
     /// What its HA agent last reported.
     #[serde(default)]
     pub ha: HostHa,
+    /// Whether it is on, or was turned off to save power.
+    #[serde(default)]
+    pub power: HostPower,
+    /// When that last changed.
+    #[serde(default)]
+    pub power_changed: Timestamp,
+    /// Which of its parts are not well, as those who watch them say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ailing: BTreeMap<HostPart, HealthLevel>,
+}
+
+/// Whether a host is on. One whose power was pulled is not in standby: it is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostPower {
+    /// It is on, or should be.
+    #[default]
+    On,
+    /// It is being emptied, to be turned off then.
+    EnteringStandby,
+    /// It was turned off to save power; it is turned on when it is wanted.
+    Standby,
+    /// It was given power and has not answered yet.
+    PoweringOn,
+}
+
+/// A part of a host that somebody watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HostPart {
+    /// A power supply.
+    Power,
+    /// Memory.
+    Memory,
+    /// A fan.
+    Fan,
+    /// Its own disks.
+    Storage,
+    /// A network card.
+    Network,
+}
+
+/// How ill a part of a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HealthLevel {
+    /// It works, with less to fall back on.
+    Moderate,
+    /// It will fail.
+    Severe,
 }
 
 /// The CPU and memory a host says it has. A claim: eight hosts of 8 GiB fit in a box of 8 GiB.

@@ -82,6 +82,11 @@ pub enum TaskWork {
         /// The VMs.
         moves: Moves,
     },
+    /// A host that is given power; the task ends when it answers.
+    PowerOnHost {
+        /// The host.
+        host: HostId,
+    },
 }
 
 /// VMs that are moved, some at a time.
@@ -126,6 +131,12 @@ pub struct Deploy {
     pub failed: u32,
     /// What failed: the name and why; at most [`DEPLOY_FAILURES_MAX`] are kept.
     pub failures: Vec<(String, Fault)>,
+    /// How many are made and were not powered on though they should, because that was refused.
+    #[serde(default)]
+    pub left_off: u32,
+    /// The first of them, and why.
+    #[serde(default)]
+    pub first_left_off: Option<(String, Fault)>,
     /// The most that may be in the making at once.
     pub batch: u32,
     /// Whether they share the source's disks instead of copying them.

@@ -66,6 +66,78 @@ pub struct VmConfig {
     pub annotation: String,
     /// What a simulated guest does; a real one ignores it.
     pub workload: Workload,
+    /// Its part of the CPU and memory of its host and pool.
+    #[serde(default)]
+    pub allocation: VmAllocations,
+}
+
+/// A VM's part of CPU and memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VmAllocations {
+    /// Of the CPU, in MHz.
+    pub cpu: VmAllocation,
+    /// Of the memory, in MiB.
+    pub memory: VmAllocation,
+}
+
+/// How much of one resource a VM is guaranteed, how much is the most, and who wins in between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VmAllocation {
+    /// Guaranteed while it runs: it is not powered on where that is not to be had.
+    pub reservation: u64,
+    /// The most it gets; `None` is all it has.
+    pub limit: Option<u64>,
+    /// Its weight against its siblings when there is not enough.
+    pub shares: Shares,
+}
+
+/// The weight of a VM: one of three levels, which grow with its size, or a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shares {
+    /// Half of normal.
+    Low,
+    /// 1000 per virtual CPU, 10 per MiB of memory.
+    #[default]
+    Normal,
+    /// Twice normal.
+    High,
+    /// This many, whatever its size.
+    Custom(u32),
+}
+
+/// Shares of a VM per vCPU, at vSphere's normal level.
+const CPU_SHARES_PER_VCPU: u64 = 1000;
+
+/// Shares of a VM per MiB, at vSphere's normal level.
+const MEMORY_SHARES_PER_MIB: u64 = 10;
+
+impl VmConfig {
+    /// Its CPU shares.
+    #[must_use]
+    pub fn cpu_shares(&self) -> u32 {
+        self.allocation.cpu.shares.of(u64::from(self.vcpus) * CPU_SHARES_PER_VCPU)
+    }
+
+    /// Its memory shares.
+    #[must_use]
+    pub fn memory_shares(&self) -> u32 {
+        self.allocation.memory.shares.of(self.memory.mib() * MEMORY_SHARES_PER_MIB)
+    }
+}
+
+impl Shares {
+    /// In figures, where a VM of this size has so many at the normal level.
+    fn of(self, normal: u64) -> u32 {
+        let shares = match self {
+            Self::Low => normal / 2,
+            Self::Normal => normal,
+            Self::High => normal.saturating_mul(2),
+            Self::Custom(shares) => shares.into(),
+        };
+        u32::try_from(shares.max(1)).unwrap_or(u32::MAX)
+    }
 }
 
 /// A virtual disk.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use racknest_cluster::memory::{HostMemory, Reclaimer, SHARES_PER_MIB, Target, VmMemory};
+use racknest_cluster::memory::{HostMemory, Reclaimer, Target, VmMemory};
 use racknest_cluster::record::host::Claim;
 use racknest_cluster::wire::memory::{MemoryMarks, MemoryState};
 use racknest_cluster::wire::{HostSample, VmSample};
@@ -60,15 +60,15 @@ impl Balloons {
 fn of_vm(sample: &VmSample, book: &Book) -> Option<VmMemory> {
     let vm = VmId::from_raw(sample.vm);
     // One that was deleted while it was measured has no memory any more.
-    let granted = book.get(vm)?.record.registration.spec.config.memory;
+    let config = &book.get(vm)?.record.registration.spec.config;
     Some(VmMemory {
         vm,
-        granted,
+        granted: config.memory,
         consumed: sample.memory_consumed,
         active: sample.memory_active,
         ballooned: sample.memory_ballooned,
-        shares: granted.mib().saturating_mul(SHARES_PER_MIB),
-        reservation: Bytes::ZERO,
+        shares: config.memory_shares().into(),
+        reservation: Bytes::from_mib(config.allocation.memory.reservation),
         has_balloon: sample.has_balloon,
     })
 }

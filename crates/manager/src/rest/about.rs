@@ -2,7 +2,7 @@
 
 use racknest_api::v1::about::{About, BoxAbout, BoxHealth, BoxSummary, Health, Summary};
 use racknest_cluster::inventory::Inventory;
-use racknest_cluster::record::host::{HostConnection, Maintenance};
+use racknest_cluster::record::host::{HostConnection, HostPower, Maintenance};
 use racknest_cluster::record::task::TaskState;
 use racknest_cluster::record::vm::{PowerState, VmRecord};
 use racknest_types::bytes::Bytes;
@@ -35,7 +35,11 @@ async fn health(call: Call<BoxHealth>) -> Result<Health, Fault> {
         let silent = view
             .inventory
             .hosts()
-            .filter(|host| host.connection == HostConnection::NotResponding && sight.sees(host.id))
+            .filter(|host| {
+                host.connection == HostConnection::NotResponding
+                    && host.power == HostPower::On
+                    && sight.sees(host.id)
+            })
             .map(|host| format!("host '{}' does not answer", host.name));
         let alarms = view.inventory.alarms().flat_map(|alarm| {
             alarm.raised.keys().map(move |entity| (alarm.name.as_str(), *entity))

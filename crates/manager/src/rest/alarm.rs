@@ -30,6 +30,7 @@ fn show(alarm: &AlarmRecord) -> Alarm {
     let (trigger, limits) = match &alarm.trigger {
         Trigger::HostNotResponding => (AlarmTrigger::HostNotResponding, None),
         Trigger::VmDied => (AlarmTrigger::VmDied, None),
+        Trigger::HostHealth => (AlarmTrigger::HostHealth, None),
         Trigger::CpuUsage(limits) => (AlarmTrigger::CpuUsage, Some(limits)),
         Trigger::HostMemoryUsage(limits) => (AlarmTrigger::HostMemoryUsage, Some(limits)),
         Trigger::DatastoreUsage(limits) => (AlarmTrigger::DatastoreUsage, Some(limits)),

@@ -9,7 +9,7 @@ use racknest_api::v1::task::Task;
 use racknest_cluster::drs::Names;
 use racknest_cluster::drs::plan::Effect;
 use racknest_cluster::inventory::Inventory;
-use racknest_cluster::inventory::drs::{Applied, EditDrs, Numbered};
+use racknest_cluster::inventory::drs::{Applied, DpmTimes, EditDrs, Numbered};
 use racknest_cluster::record::drs::{DpmMode as DpmRecord, DrsMode as ModeRecord};
 use racknest_types::fault::Fault;
 use racknest_types::id::{ClusterId, HostId, VmId};
@@ -76,7 +76,14 @@ fn edited(view: View<'_>, patch: &DrsPatch) -> Result<EditDrs, Fault> {
         dpm: patch.dpm.map(|mode| match mode {
             DpmMode::Off => DpmRecord::Off,
             DpmMode::Manual => DpmRecord::Manual,
+            DpmMode::Automatic => DpmRecord::Automatic,
         }),
+        dpm_times: DpmTimes {
+            on_after_seconds: patch.dpm_on_after_seconds,
+            off_after_seconds: patch.dpm_off_after_seconds,
+            on_seconds_min: patch.dpm_on_seconds_min,
+            hosts_on_min: patch.dpm_hosts_on_min,
+        },
         overrides,
     })
 }
@@ -98,8 +105,13 @@ pub(super) fn show(inventory: &Inventory, cluster: ClusterId) -> Result<Drs, Fau
         scalable_shares: settings.scalable_shares,
         dpm: match settings.dpm.mode {
             DpmRecord::Off => DpmMode::Off,
-            DpmRecord::Manual | DpmRecord::Automatic => DpmMode::Manual,
+            DpmRecord::Manual => DpmMode::Manual,
+            DpmRecord::Automatic => DpmMode::Automatic,
         },
+        dpm_on_after_seconds: settings.dpm.on_after_seconds,
+        dpm_off_after_seconds: settings.dpm.off_after_seconds,
+        dpm_on_seconds_min: settings.dpm.on_seconds_min,
+        dpm_hosts_on_min: settings.dpm.hosts_on_min,
         overrides: settings.overrides.iter().map(of_vm).collect(),
         passed: status.passed.map(time),
         imbalance_permille: status.imbalance.combined_ppm / 1000,

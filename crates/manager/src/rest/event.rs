@@ -58,8 +58,8 @@ fn message(event: &EventRecord) -> String {
         EventKind::HostRecovered => format!("host '{name}' got its power back"),
         EventKind::LinkCut => format!("a cable of host '{name}' was pulled"),
         EventKind::LinkRestored => format!("a cable of host '{name}' was plugged back in"),
-        EventKind::DrsApplied => format!("DRS moves in {kind} '{name}'"),
-        EventKind::DrsMeasured => format!("DRS has moved in {kind} '{name}'"),
+        EventKind::DrsApplied => format!("DRS acts in {kind} '{name}'"),
+        EventKind::DrsMeasured => format!("DRS has acted in {kind} '{name}'"),
         EventKind::LinkImpaired => format!("a cable of host '{name}' changed"),
         EventKind::StorageCut => format!("host '{name}' was cut off from its datastores"),
         EventKind::StorageRestored => format!("host '{name}' has its datastores back"),
@@ -93,6 +93,9 @@ fn message(event: &EventRecord) -> String {
         EventKind::HaHealingReleased => format!("HA restarts VMs of {kind} '{name}' again"),
         EventKind::HaDisarmed => format!("HA of {kind} '{name}' was disarmed"),
         EventKind::HaArmed => format!("HA of {kind} '{name}' was armed"),
+        EventKind::HostEnteredStandby => format!("host '{name}' is in standby"),
+        EventKind::HostExitedStandby => format!("host '{name}' is on again"),
+        EventKind::HostHealthChanged => format!("the health of host '{name}' changed"),
     };
     if event.detail.is_empty() { what } else { format!("{what}: {}", event.detail) }
 }

@@ -3,23 +3,24 @@
 use racknest_api::operation::{Nothing, Operation};
 use racknest_api::page::Page;
 use racknest_api::v1::host::{
-    Driver, Host, HostAdd, HostConnect, HostConnection, HostDisconnect, HostFail, HostHang,
-    HostList, HostMaintenanceEnter, HostMaintenanceExit, HostRecover, HostRemove, HostShow,
-    HostUnhang, Link, LinkCut, LinkList, LinkRestore, LinkSlow, LinkSlowing, LinkTrouble, LinkWay,
-    Maintenance, NewHost,
+    Ailment, Driver, Host, HostAdd, HostConnect, HostConnection, HostDisconnect, HostFail,
+    HostHang, HostList, HostMaintenanceEnter, HostMaintenanceExit, HostPart, HostPower,
+    HostPowerOn, HostRecover, HostRemove, HostSetHealth, HostShow, HostStandby, HostUnhang, Link,
+    LinkCut, LinkList, LinkRestore, LinkSlow, LinkSlowing, LinkTrouble, LinkWay, Maintenance,
+    NewHost, PartHealth,
 };
 use racknest_api::v1::task::Task;
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::host::AddHost;
 use racknest_cluster::record::event::EventKind;
 use racknest_cluster::record::host::{
-    Claim, DriverKind, HostConnection as ConnectionRecord, HostRecord,
-    Maintenance as MaintenanceRecord,
+    Claim, DriverKind, HealthLevel, HostConnection as ConnectionRecord, HostPart as PartRecord,
+    HostPower as PowerRecord, HostRecord, Maintenance as MaintenanceRecord,
 };
 use racknest_cluster::record::vm::PowerState;
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
-use racknest_types::id::HostId;
+use racknest_types::id::{HostId, TaskId};
 use racknest_types::time::Timestamp;
 use racknest_underlay::{
     Impairment, LinkFaults, LinkState, MachineName, NicName, STORAGE_ADAPTER, StorageState,
@@ -41,6 +42,9 @@ pub(super) fn mount(routes: Routes) -> Routes {
         .on::<HostDisconnect, _>(|call| change(call, Inventory::host_disconnect))
         .on::<HostMaintenanceEnter, _>(enter_maintenance)
         .on::<HostMaintenanceExit, _>(exit_maintenance)
+        .on::<HostStandby, _>(|call| begin(call, Inventory::host_standby))
+        .on::<HostPowerOn, _>(|call| begin(call, Inventory::host_power_on))
+        .on::<HostSetHealth, _>(health)
         .on::<HostFail, _>(fail)
         .on::<HostRecover, _>(recover)
         .on::<HostHang, _>(|call| hang(call, true))
@@ -65,6 +69,10 @@ fn show(inventory: &Inventory, usage: &Usage<'_>, host: &HostRecord) -> Host {
             MaintenanceRecord::Entering => Maintenance::Entering,
             MaintenanceRecord::On => Maintenance::On,
         },
+        power: power(host.power),
+        power_changed: time(host.power_changed),
+        ailing: host.ailing.iter().map(|(part, level)| ailment(*part, *level)).collect(),
+        is_quarantined: inventory.is_quarantined(host),
         driver: match host.driver {
             DriverKind::Qemu => Driver::Qemu,
             DriverKind::Simulated => Driver::Simulated,
@@ -83,6 +91,30 @@ fn show(inventory: &Inventory, usage: &Usage<'_>, host: &HostRecord) -> Host {
         usage: usage.of_host(host.id),
         ha: ha_view::host(inventory, host),
     }
+}
+
+const fn power(power: PowerRecord) -> HostPower {
+    match power {
+        PowerRecord::On => HostPower::On,
+        PowerRecord::EnteringStandby => HostPower::EnteringStandby,
+        PowerRecord::Standby => HostPower::Standby,
+        PowerRecord::PoweringOn => HostPower::PoweringOn,
+    }
+}
+
+const fn ailment(part: PartRecord, level: HealthLevel) -> Ailment {
+    let part = match part {
+        PartRecord::Power => HostPart::Power,
+        PartRecord::Memory => HostPart::Memory,
+        PartRecord::Fan => HostPart::Fan,
+        PartRecord::Storage => HostPart::Storage,
+        PartRecord::Network => HostPart::Network,
+    };
+    let health = match level {
+        HealthLevel::Moderate => PartHealth::Moderate,
+        HealthLevel::Severe => PartHealth::Severe,
+    };
+    Ailment { part, health }
 }
 
 const fn connection(connection: ConnectionRecord) -> HostConnection {
@@ -172,6 +204,41 @@ async fn change<O: Operation>(call: Call<O>, request: ChangeRequest) -> Result<H
     .await
 }
 
+/// A request of the inventory about one host that begins a task.
+type TaskRequest = fn(&mut Inventory, Timestamp, &str, HostId) -> Result<TaskId, Fault>;
+
+async fn begin<O: Operation>(call: Call<O>, request: TaskRequest) -> Result<Task, Fault> {
+    let host = call.name(0);
+    call.run(move |desk| {
+        let id = desk.view().find_host(&host)?;
+        let id = request(desk.inventory, desk.now, desk.user, id)?;
+        task::begun(desk, id)
+    })
+    .await
+}
+
+async fn health(call: Call<HostSetHealth>) -> Result<Host, Fault> {
+    let (host, report, state) = (call.name(0), call.body, call.state.clone());
+    let part = match report.part {
+        HostPart::Power => PartRecord::Power,
+        HostPart::Memory => PartRecord::Memory,
+        HostPart::Fan => PartRecord::Fan,
+        HostPart::Storage => PartRecord::Storage,
+        HostPart::Network => PartRecord::Network,
+    };
+    let level = match report.health {
+        PartHealth::Healthy => None,
+        PartHealth::Moderate => Some(HealthLevel::Moderate),
+        PartHealth::Severe => Some(HealthLevel::Severe),
+    };
+    call.run(move |desk| {
+        let id = desk.view().find_host(&host)?;
+        desk.inventory.host_health(desk.now, desk.user, id, part, level)?;
+        Ok(show(desk.inventory, &Usage::of(&state), desk.inventory.host(id)?))
+    })
+    .await
+}
+
 async fn enter_maintenance(call: Call<HostMaintenanceEnter>) -> Result<Task, Fault> {
     let (host, evacuates) = (call.name(0), !call.body.wait);
     call.run(move |desk| {
@@ -200,6 +267,7 @@ async fn fail(call: Call<HostFail>) -> Result<Host, Fault> {
 
 async fn recover(call: Call<HostRecover>) -> Result<Host, Fault> {
     let (id, machine) = drilled(&call)?;
+    call.look(|view| view.inventory.check_not_asleep(id))?;
     call.state.cables.power_on(&machine).await?;
     noted(&call, id, EventKind::HostRecovered, String::new()).await
 }

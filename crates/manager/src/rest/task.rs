@@ -50,7 +50,10 @@ pub(super) fn show(task: &TaskRecord) -> Task {
         error,
         deploy: match &task.work {
             TaskWork::Deploy(deploy) => Some(progress(deploy)),
-            TaskWork::Step | TaskWork::EnterMaintenance { .. } | TaskWork::ReturnVms { .. } => None,
+            TaskWork::Step
+            | TaskWork::EnterMaintenance { .. }
+            | TaskWork::ReturnVms { .. }
+            | TaskWork::PowerOnHost { .. } => None,
         },
         migration: task.result.map(|TaskResult::Migration(figures)| MigrationFigures {
             downtime_ms: figures.downtime_ms,
@@ -71,6 +74,7 @@ fn progress(deploy: &Deploy) -> DeployProgress {
         done: deploy.done,
         failed: deploy.failed,
         failures: deploy.failures.iter().map(failure).collect(),
+        left_off: deploy.left_off,
     }
 }
 

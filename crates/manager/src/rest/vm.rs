@@ -21,7 +21,7 @@ use super::convert::{Cut, fits};
 use super::routes::Routes;
 use super::usage::Usage;
 use super::vm_view::{allowed_actions, power, show, show_whole};
-use super::{folder, task, vm_register, vm_spec};
+use super::{folder, task, vm_register, vm_spec, wake};
 
 pub(super) fn mount(routes: Routes) -> Routes {
     routes
@@ -32,7 +32,7 @@ pub(super) fn mount(routes: Routes) -> Routes {
         .on::<VmClone, _>(clone)
         .on::<VmMarkTemplate, _>(mark_template)
         .on::<VmMarkVm, _>(mark_vm)
-        .on::<VmPowerOn, _>(|call| step(call, Inventory::vm_power_on))
+        .on::<VmPowerOn, _>(power_on)
         .on::<VmPowerOff, _>(|call| step(call, Inventory::vm_power_off))
         .on::<VmShutdown, _>(|call| step(call, Inventory::vm_shutdown))
         .on::<VmReset, _>(|call| step(call, Inventory::vm_reset))
@@ -56,6 +56,22 @@ async fn step<O: Operation>(call: Call<O>, request: StepRequest) -> Result<Task,
         task::begun(desk, id)
     })
     .await
+}
+
+async fn power_on(call: Call<VmPowerOn>) -> Result<Task, Fault> {
+    let vm = call.name(0);
+    let begun = call
+        .run(move |desk| {
+            let vm = desk.view().find_vm(&vm)?;
+            let id = desk.inventory.vm_power_on(desk.now, desk.user, vm)?;
+            task::begun(desk, id)
+        })
+        .await;
+    let vm = call.name(0);
+    match begun {
+        Ok(task) => Ok(task),
+        Err(fault) => Err(wake::and_wake(&call, fault, move |it| wake::of_vm(it, &vm)).await),
+    }
 }
 
 async fn list(call: Call<VmList>) -> Result<Page<Vm>, Fault> {
@@ -134,23 +150,38 @@ async fn show_actions(
 
 async fn create(call: Call<VmCreate>) -> Result<Task, Fault> {
     let new = call.body.clone();
-    call.run(move |desk| {
-        let create = vm_spec::create(&desk.view(), new)?;
-        let (_, id) = desk.inventory.vm_create(desk.now, desk.user, create)?;
-        task::begun(desk, id)
-    })
-    .await
+    let begun = call
+        .run(move |desk| {
+            let create = vm_spec::create(&desk.view(), new)?;
+            let (_, id) = desk.inventory.vm_create(desk.now, desk.user, create)?;
+            task::begun(desk, id)
+        })
+        .await;
+    let pool = call.body.pool.clone();
+    match begun {
+        Ok(task) => Ok(task),
+        Err(fault) => {
+            let cluster = move |it: &Inventory| wake::of_pool(it, pool.as_deref());
+            Err(wake::and_wake(&call, fault, cluster).await)
+        }
+    }
 }
 
 async fn clone(call: Call<VmClone>) -> Result<Task, Fault> {
     let (source, spec) = (call.name(0), call.body.clone());
-    call.run(move |desk| {
-        let source = desk.view().find_vm(&source)?;
-        let clone = vm_spec::clone(&desk.view(), source, spec)?;
-        let id = desk.inventory.vm_clone(desk.now, desk.user, clone)?;
-        task::begun(desk, id)
-    })
-    .await
+    let begun = call
+        .run(move |desk| {
+            let source = desk.view().find_vm(&source)?;
+            let clone = vm_spec::clone(&desk.view(), source, spec)?;
+            let id = desk.inventory.vm_clone(desk.now, desk.user, clone)?;
+            task::begun(desk, id)
+        })
+        .await;
+    let source = call.name(0);
+    match begun {
+        Ok(task) => Ok(task),
+        Err(fault) => Err(wake::and_wake(&call, fault, move |it| wake::of_vm(it, &source)).await),
+    }
 }
 
 async fn mark_template(call: Call<VmMarkTemplate>) -> Result<Vm, Fault> {

@@ -9,7 +9,9 @@ use racknest_api::v1::vm::{
     CloneMode, NewVm, VmClone, VmCloneSpec, VmCreate, VmEdit, VmMarkVm, VmMove, VmMoveSpec,
     VmPatch, VmRegister,
 };
-use racknest_api::v1::vm_config::{Boot, NewDisk, NewNic, Pattern, Workload};
+use racknest_api::v1::vm_config::{
+    Boot, NewDisk, NewNic, Pattern, ShareLevel, VmAllocationPatch, Workload,
+};
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::deploy::CloneVm;
 use racknest_cluster::inventory::vm::{CreateVm, MoveVm};
@@ -17,7 +19,8 @@ use racknest_cluster::inventory::vm_edit::{ChangeNic, EditVm};
 use racknest_cluster::record::migration::MigrationLimits;
 use racknest_cluster::record::task::NamePattern;
 use racknest_cluster::record::vm::{
-    Boot as BootRecord, Pattern as PatternRecord, Workload as WorkloadRecord,
+    Boot as BootRecord, Pattern as PatternRecord, Shares, VmAllocation, VmAllocations,
+    Workload as WorkloadRecord,
 };
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
@@ -65,6 +68,11 @@ pub(super) fn create(view: &View<'_>, new: NewVm) -> Result<CreateVm, Fault> {
         boot: boot(new.boot)?,
         annotation: new.annotation,
         workload: new.workload.map(workload).unwrap_or_default(),
+        allocation: allocations(
+            VmAllocations::default(),
+            new.cpu_allocation,
+            new.memory_allocation,
+        )?,
         is_template: new.is_template,
         power_on: new.power_on,
     })
@@ -113,6 +121,8 @@ pub(super) fn edit(view: &View<'_>, vm: VmId, patch: VmPatch) -> Result<EditVm, 
         let home = &view.inventory.vm(vm)?.home;
         view.authorize_as(ALLOCATE_SPACE, view.inventory.datastore_named(&home.datastore)?.id)?;
     }
+    let old = view.inventory.vm(vm)?.config.allocation;
+    let allocation = allocations(old, patch.cpu_allocation, patch.memory_allocation)?;
     let changes = patch.edit_nics.iter().map(|nic| {
         let network = nic.network.as_ref().map(|name| network(view, name)).transpose()?;
         Ok(ChangeNic { key: nic.key, network, connected: nic.is_connected })
@@ -128,6 +138,7 @@ pub(super) fn edit(view: &View<'_>, vm: VmId, patch: VmPatch) -> Result<EditVm, 
         boot: patch.boot.map(boot).transpose()?,
         annotation: patch.annotation,
         workload: patch.workload.map(workload),
+        allocation: Some(allocation),
     })
 }
 
@@ -214,6 +225,52 @@ fn boot(boot: Boot) -> Result<BootRecord, Fault> {
         Boot::Kernel { kernel, initramfs, arguments } => {
             BootRecord::Kernel { kernel: path(&kernel)?, initramfs: path(&initramfs)?, arguments }
         }
+    })
+}
+
+/// A VM's part of CPU and memory after a change.
+fn allocations(
+    old: VmAllocations,
+    cpu: VmAllocationPatch,
+    memory: VmAllocationPatch,
+) -> Result<VmAllocations, Fault> {
+    Ok(VmAllocations {
+        cpu: allocation("cpu", old.cpu, cpu)?,
+        memory: allocation("memory", old.memory, memory)?,
+    })
+}
+
+fn allocation(
+    what: &str,
+    old: VmAllocation,
+    patch: VmAllocationPatch,
+) -> Result<VmAllocation, Fault> {
+    if patch.unlimited && patch.limit.is_some() {
+        return Err(Fault::invalid(format!(
+            "{what}: limit and unlimited contradict each other; leave one out"
+        )));
+    }
+    let shares = match (patch.level, patch.shares) {
+        (None, None) => old.shares,
+        (None | Some(ShareLevel::Custom), Some(shares)) => Shares::Custom(shares),
+        (Some(ShareLevel::Low), None) => Shares::Low,
+        (Some(ShareLevel::Normal), None) => Shares::Normal,
+        (Some(ShareLevel::High), None) => Shares::High,
+        (Some(ShareLevel::Custom), None) => {
+            return Err(Fault::invalid(format!(
+                "{what}: level custom needs shares; give a number"
+            )));
+        }
+        (Some(ShareLevel::Low | ShareLevel::Normal | ShareLevel::High), Some(_)) => {
+            return Err(Fault::invalid(format!(
+                "{what}: a level and shares contradict each other; leave one out"
+            )));
+        }
+    };
+    Ok(VmAllocation {
+        reservation: patch.reservation.unwrap_or(old.reservation),
+        limit: if patch.unlimited { None } else { patch.limit.or(old.limit) },
+        shares,
     })
 }
 

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use racknest_api::reference::Reference;
 use racknest_api::v1::vm::{AllowedAction, PowerState, Vm};
-use racknest_api::v1::vm_config::{Boot, Disk, Nic, Pattern, Workload};
+use racknest_api::v1::vm_config::{Boot, Disk, Nic, Pattern, ShareLevel, VmAllocation, Workload};
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::vm_action::Verdict;
 use racknest_cluster::record::vm::{
     Boot as BootRecord, Disk as DiskRecord, Nic as NicRecord, Pattern as PatternRecord,
-    PowerState as Power, VmRecord, Workload as WorkloadRecord,
+    PowerState as Power, Shares, VmAllocation as AllocationRecord, VmRecord,
+    Workload as WorkloadRecord,
 };
 use racknest_types::bytes::Bytes;
 use racknest_types::id::{NetworkId, VmId};
@@ -41,6 +42,8 @@ pub(super) fn show(inventory: &Inventory, usage: &Usage<'_>, vm: &VmRecord) -> V
         home: vm.home.to_string(),
         vcpus: vm.config.vcpus,
         memory_mib: vm.config.memory.mib(),
+        cpu_allocation: allocation(vm.config.allocation.cpu, vm.config.cpu_shares()),
+        memory_allocation: allocation(vm.config.allocation.memory, vm.config.memory_shares()),
         disks: vm.config.disks.iter().map(disk).collect(),
         nics: vm.config.nics.iter().map(|it| nic(inventory, it)).collect(),
         networks: networks(inventory, vm),
@@ -89,6 +92,20 @@ pub(super) const fn power(power: Power) -> PowerState {
         Power::Off => PowerState::PoweredOff,
         Power::On => PowerState::PoweredOn,
         Power::Suspended => PowerState::Suspended,
+    }
+}
+
+const fn allocation(own: AllocationRecord, shares: u32) -> VmAllocation {
+    VmAllocation {
+        reservation: own.reservation,
+        limit: own.limit,
+        level: match own.shares {
+            Shares::Low => ShareLevel::Low,
+            Shares::Normal => ShareLevel::Normal,
+            Shares::High => ShareLevel::High,
+            Shares::Custom(_) => ShareLevel::Custom,
+        },
+        shares,
     }
 }
 

@@ -57,6 +57,7 @@ const TABLE: &[(&str, &[Column])] = &[
             ("NAME", "name"),
             ("CONNECTION", "connection"),
             ("MAINTENANCE", "maintenance"),
+            ("POWER", "power"),
             ("CLUSTER", "cluster"),
             ("RACK", "rack"),
             ("CORES", "cores"),

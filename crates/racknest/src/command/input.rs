@@ -35,6 +35,8 @@ const BY_PLACE: &[(&str, &str)] = &[
     ("drill_start", "hosts"),
     ("drill_preview", "kind"),
     ("drill_preview", "hosts"),
+    ("vm_power_on_group", "vms"),
+    ("host_health", "health"),
 ];
 
 /// One field of a query or body.
@@ -228,11 +230,12 @@ fn measured_shape(key: &str) -> Option<Shape> {
     }
 }
 
-/// `add_disks` is `--add-disk`, `memory_mib` is `--memory`, `cpu_mhz.limit` is `--cpu-limit`.
+/// `add_disks` is `--add-disk`, `memory_mib` is `--memory`, `cpu_mhz.limit` is `--cpu-limit`, and so is
+/// `cpu_allocation.limit`.
 fn argument_name(way: &[String], shape: &Shape) -> String {
     let mut parts: Vec<&str> = way.iter().map(String::as_str).collect();
     for part in &mut parts {
-        for unit in ["_mib", "_bytes", "_us", "_ppm", "_bps"] {
+        for unit in ["_mib", "_bytes", "_us", "_ppm", "_bps", "_allocation"] {
             *part = part.strip_suffix(unit).unwrap_or(part);
         }
         // `cpu_mhz.limit` is a limit of the CPU; `core_mhz` by itself is a speed.

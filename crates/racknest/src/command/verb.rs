@@ -52,11 +52,19 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("vm_power_on", &["racknest vm power-on vm01", "racknest vm power-on 'vm*' db01"]),
+    (
+        "vm_power_on_group",
+        &[
+            "racknest vm power-on-group db01 'web*' --preview",
+            "racknest vm power-on-group db01 'web*' --all-or-none",
+        ],
+    ),
     ("vm_delete", &["racknest vm delete vm01", "racknest vm delete 'test*' --yes"]),
     (
         "vm_edit",
         &[
             "racknest vm edit vm01 --memory 1GiB --vcpus 2",
+            "racknest vm edit db01 --memory-reservation 512 --cpu-reservation 500 --cpu-level high",
             "racknest vm edit vm01 --add-disk 4GiB --add-nic 'VM Network'",
             "racknest vm edit 'web*' --boot '[datastore1] guest/vmlinuz,[datastore1] guest/initramfs'",
         ],
@@ -147,6 +155,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("drill_undo", &["racknest drill undo last"]),
     ("drill_show", &["racknest drill show last"]),
+    ("host_health", &["racknest host health esx03 moderate --part memory"]),
     ("host_add", &["racknest host add esx09 --cluster lab --rack rack2"]),
     (
         "stats_query",

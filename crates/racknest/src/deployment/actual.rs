@@ -128,6 +128,8 @@ fn vm(vm: &Vm) -> (String, ActualVm) {
         vcpus: vm.vcpus,
         memory: Bytes::from_mib(vm.memory_mib),
         disk: Bytes::new(vm.disks.first().map_or(0, |disk| disk.capacity_bytes)),
+        cpu_allocation: vm.cpu_allocation,
+        memory_allocation: vm.memory_allocation,
     };
     (vm.name.clone(), actual)
 }

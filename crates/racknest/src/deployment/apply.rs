@@ -99,10 +99,15 @@ impl Applier<'_> {
             Step::MarkTemplate(name) => {
                 once(&label, || client.get::<VmMarkTemplate>(&[name.as_str()]))
             }
-            Step::EditTemplate { name, vcpus, memory } => {
-                let (vcpus, memory) = (Some(*vcpus), Some(memory.mib()));
-                let patch = VmPatch { vcpus, memory_mib: memory, ..VmPatch::default() };
-                self.wait(&label, vec![client.send::<VmEdit>(&[name], &patch)?])
+            Step::EditTemplate(template) => {
+                let patch = VmPatch {
+                    vcpus: Some(template.vcpus),
+                    memory_mib: Some(template.memory.mib()),
+                    cpu_allocation: template.cpu_allocation,
+                    memory_allocation: template.memory_allocation,
+                    ..VmPatch::default()
+                };
+                self.wait(&label, vec![client.send::<VmEdit>(&[&template.name], &patch)?])
             }
             Step::Deploy(vms) => self.deploy(&label, vms),
             Step::SetBoot { names, boot } => self.set_boot(&label, names, *boot),
@@ -203,6 +208,8 @@ impl Applier<'_> {
             boot: self.boot(template.boot, &template.datastore)?,
             annotation: "made by racknest up or apply".to_owned(),
             workload: None,
+            cpu_allocation: template.cpu_allocation,
+            memory_allocation: template.memory_allocation,
             power_on: false,
             is_template: true,
         };

@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 
 use racknest_api::v1::ha::{HaProfile, IsolationResponse, RestartPriority};
 use racknest_api::v1::rule::{NewGroup, NewRule};
+use racknest_api::v1::vm_config::VmAllocationPatch;
 use racknest_host::MemoryMarks;
 use racknest_types::bytes::Bytes;
 use serde::de::Error as _;
@@ -198,6 +199,16 @@ pub(crate) struct TemplateEntry {
     /// The network its adapter is on; without it, the file's first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) network: Option<String>,
+    /// Its part of the CPU, in MHz: `{ reservation = 500, level = "high" }`.
+    #[serde(skip_serializing_if = "is_unsaid")]
+    pub(crate) cpu_allocation: VmAllocationPatch,
+    /// Its part of the memory, in MiB.
+    #[serde(skip_serializing_if = "is_unsaid")]
+    pub(crate) memory_allocation: VmAllocationPatch,
+}
+
+fn is_unsaid(patch: &VmAllocationPatch) -> bool {
+    *patch == VmAllocationPatch::default()
 }
 
 /// What a template boots.
@@ -328,6 +339,8 @@ impl Default for TemplateEntry {
             boot: BootName::default(),
             datastore: None,
             network: None,
+            cpu_allocation: VmAllocationPatch::default(),
+            memory_allocation: VmAllocationPatch::default(),
         }
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use racknest_api::v1::vm_config::{VmAllocation, VmAllocationPatch};
 use racknest_types::bytes::Bytes;
 
 use super::availability::{self, ActualAvailability};
@@ -63,6 +64,10 @@ pub(crate) struct ActualVm {
     pub(crate) memory: Bytes,
     /// The size of its first disk.
     pub(crate) disk: Bytes,
+    /// Its part of the CPU.
+    pub(crate) cpu_allocation: VmAllocation,
+    /// Its part of the memory.
+    pub(crate) memory_allocation: VmAllocation,
 }
 
 /// What to do.
@@ -109,15 +114,8 @@ pub(crate) enum Step {
     CreateTemplate(Template),
     /// Mark a VM as the template it was made to be.
     MarkTemplate(String),
-    /// Give a template other vCPUs or memory, for the VMs made from it later.
-    EditTemplate {
-        /// Its name.
-        name: String,
-        /// Virtual CPUs.
-        vcpus: u16,
-        /// Memory.
-        memory: Bytes,
-    },
+    /// Give a template other vCPUs, memory or allocations, for the VMs made from it later.
+    EditTemplate(Template),
     /// Clone VMs from a template.
     Deploy(Vms),
     /// Have VMs boot something else; those that run are restarted.
@@ -313,11 +311,23 @@ fn plan_templates(wanted: &Deployment, actual: &Actual, plan: &mut Plan) {
         if !is.is_template {
             plan.steps.push(Step::MarkTemplate(name.clone()));
         }
-        if (is.vcpus, is.memory) != (template.vcpus, template.memory) {
-            let (vcpus, memory) = (template.vcpus, template.memory);
-            plan.steps.push(Step::EditTemplate { name: name.clone(), vcpus, memory });
+        if (is.vcpus, is.memory) != (template.vcpus, template.memory)
+            || differs(&template.cpu_allocation, &is.cpu_allocation)
+            || differs(&template.memory_allocation, &is.memory_allocation)
+        {
+            plan.steps.push(Step::EditTemplate(template.clone()));
         }
     }
+}
+
+/// Whether the file says something of an allocation that is otherwise.
+fn differs(wanted: &VmAllocationPatch, is: &VmAllocation) -> bool {
+    let VmAllocationPatch { reservation, limit, unlimited, level, shares } = *wanted;
+    reservation.is_some_and(|it| it != is.reservation)
+        || limit.is_some_and(|it| Some(it) != is.limit)
+        || (unlimited && is.limit.is_some())
+        || level.is_some_and(|it| it != is.level)
+        || shares.is_some_and(|it| it != is.shares)
 }
 
 fn plan_vms(wanted: &Deployment, actual: &Actual, plan: &mut Plan) {
@@ -411,7 +421,7 @@ impl fmt::Display for Step {
                 template.name, template.vcpus, template.memory, template.disk, template.boot
             ),
             Self::MarkTemplate(name) => write!(f, "mark {name} as a template"),
-            Self::EditTemplate { name, vcpus, memory } => {
+            Self::EditTemplate(Template { name, vcpus, memory, .. }) => {
                 write!(f, "edit template {name} ({vcpus} vCPU, {memory})")
             }
             Self::Deploy(vms) => {

@@ -20,7 +20,7 @@ use crate::record::ha::{
 };
 use crate::record::host::Claim;
 use crate::record::lease::{LeaseState, RunLease};
-use crate::record::vm::{Boot, VmConfig, Workload};
+use crate::record::vm::{Boot, VmAllocations, VmConfig, Workload};
 use crate::wire::VmSpec;
 use crate::wire::ha::{DatastoreSight, HaCluster, HaMember, HostBeat, PlacementRules};
 use crate::wire::ha_message::HaMessage;
@@ -91,6 +91,7 @@ pub(super) fn spec(vm: VmId, datastore: &str, mib: u64) -> VmSpec {
         boot: Boot::Bios,
         annotation: String::new(),
         workload: Workload::default(),
+        allocation: VmAllocations::default(),
     };
     let home = DatastorePath { datastore: datastore.into(), path: path.clone() };
     VmSpec { id: vm, uuid: u128::from(vm.raw()), name: path, home, config }

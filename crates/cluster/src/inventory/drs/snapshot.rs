@@ -4,21 +4,16 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use racknest_types::fault::Fault;
-use racknest_types::id::{ClusterId, DatastoreId};
+use racknest_types::id::{ClusterId, DatastoreId, HostId, PoolId, VmId};
 
 use super::super::Inventory;
+use super::super::reservation::{is_starting, place};
 use crate::drs::{Capacity, Cluster, Demand, Host, HostState, Pool, Vm};
 use crate::record::cluster::ClusterRecord;
 use crate::record::ha::AdmissionPolicy;
-use crate::record::host::{HostConnection, HostRecord, Maintenance};
+use crate::record::host::{HostConnection, HostPower, HostRecord, Maintenance};
 use crate::record::pool::{Allocation, PoolRecord};
-use crate::record::vm::{PowerState, Step, VmRecord};
-
-/// Shares of a VM per vCPU, at vSphere's normal level.
-const CPU_SHARES_PER_VCPU: u32 = 1000;
-
-/// Shares of a VM per MiB, at vSphere's normal level.
-const MEMORY_SHARES_PER_MIB: u64 = 10;
+use crate::record::vm::{PowerState, Step, VmAllocation, VmConfig, VmRecord};
 
 /// A pool of normal level has 4,000 shares of CPU and 163,840 of memory in vSphere; here it has 4,000
 /// of each, so memory shares count this much beside those of VMs.
@@ -31,7 +26,8 @@ impl Inventory {
     /// The cluster is not there.
     pub fn drs_cluster(&self, cluster: ClusterId) -> Result<Cluster, Fault> {
         let record = self.cluster(cluster)?;
-        let mut hosts = self.hosts_of(cluster).map(|it| drs_host(record, it)).collect::<Vec<_>>();
+        let mut hosts =
+            self.hosts_of(cluster).map(|it| self.drs_host(record, it)).collect::<Vec<_>>();
         hosts.sort_by_key(|host| host.id);
         let named = self.datastores().map(|it| (it.name.as_str(), it.id)).collect();
         let mut vms = Vec::new();
@@ -53,6 +49,10 @@ impl Inventory {
             groups: record.groups.clone(),
             settings: record.drs.clone(),
             moves_under_way,
+            admission: match record.ha.enabled {
+                true => record.ha.admission.clone(),
+                false => AdmissionPolicy::Off,
+            },
         })
     }
 
@@ -62,26 +62,48 @@ impl Inventory {
         vm: &VmRecord,
         datastores: &BTreeMap<&str, DatastoreId>,
     ) -> Vm {
-        let vcpus = u32::from(vm.config.vcpus);
-        let core_mhz = self.hosts.get(&vm.host).map_or(1000, |host| host.claim.core_mhz);
-        let memory_mib = vm.config.memory.mib();
-        let memory_shares = u32::try_from(memory_mib * MEMORY_SHARES_PER_MIB).unwrap_or(u32::MAX);
-        let own = |shares: u32| Allocation { shares: shares.max(1), ..Allocation::default() };
+        let host = if is_starting(vm) { place(vm) } else { vm.host };
         Vm {
             id: vm.id,
-            host: Some(vm.host),
-            is_powered_on: vm.power == PowerState::On,
+            // What it will take is taken already: the next one must not be promised it, too.
+            is_powered_on: vm.power == PowerState::On || is_starting(vm),
             is_busy: vm.pending.is_some(),
-            pool: vm.pool.unwrap_or(cluster.root_pool),
+            datastores: datastores_of(vm, |name| datastores.get(name).copied()),
+            ..self.drs_newcomer(cluster, host, vm.pool, &vm.config)
+        }
+    }
+
+    /// A VM that does not run and has no disks yet, as a planner sees it.
+    pub(in super::super) fn drs_newcomer(
+        &self,
+        cluster: &ClusterRecord,
+        host: HostId,
+        pool: Option<PoolId>,
+        config: &VmConfig,
+    ) -> Vm {
+        let vcpus = u32::from(config.vcpus);
+        let core_mhz = self.hosts.get(&host).map_or(1000, |host| host.claim.core_mhz);
+        let own = |own: VmAllocation, shares: u32| Allocation {
+            reservation: own.reservation,
+            limit: own.limit,
+            shares,
+            expandable: false,
+        };
+        Vm {
+            id: VmId::from_raw(0),
+            host: Some(host),
+            is_powered_on: false,
+            is_busy: false,
+            pool: pool.unwrap_or(cluster.root_pool),
             vcpus,
             cpu_mhz: u64::from(vcpus) * u64::from(core_mhz),
-            memory_mib,
+            memory_mib: config.memory.mib(),
             overhead_mib: 0,
-            cpu: own(vcpus * CPU_SHARES_PER_VCPU),
-            memory: own(memory_shares),
+            cpu: own(config.allocation.cpu, config.cpu_shares()),
+            memory: own(config.allocation.memory, config.memory_shares()),
             demand: Demand::default(),
             peak: Demand::default(),
-            datastores: datastores_of(vm, |name| datastores.get(name).copied()),
+            datastores: Vec::new(),
             moved: None,
             is_protected: cluster.ha.enabled,
         }
@@ -99,35 +121,49 @@ fn datastores_of(vm: &VmRecord, find: impl Fn(&str) -> Option<DatastoreId>) -> V
     ids
 }
 
-fn drs_host(cluster: &ClusterRecord, host: &HostRecord) -> Host {
-    let mut datastores = host.datastores.clone();
-    datastores.sort_unstable();
-    let is_kept_free = match &cluster.ha.admission {
+impl Inventory {
+    fn drs_host(&self, cluster: &ClusterRecord, host: &HostRecord) -> Host {
+        let mut datastores = host.datastores.clone();
+        datastores.sort_unstable();
+        let state = match (host.power, host.connection, host.maintenance) {
+            (HostPower::Standby | HostPower::PoweringOn, _, _) => HostState::Standby,
+            (_, HostConnection::NotResponding | HostConnection::Disconnected, _) => {
+                HostState::Unreachable
+            }
+            (_, HostConnection::Connected, Maintenance::Entering | Maintenance::On) => {
+                HostState::Maintenance
+            }
+            (_, HostConnection::Connected, Maintenance::Off) if is_kept_free(cluster, host) => {
+                HostState::Failover
+            }
+            (_, HostConnection::Connected, Maintenance::Off) if self.is_quarantined(host) => {
+                HostState::Quarantined
+            }
+            (_, HostConnection::Connected, Maintenance::Off) => HostState::On,
+        };
+        Host {
+            id: host.id,
+            capacity: Capacity {
+                cpu_mhz: u64::from(host.claim.cores) * u64::from(host.claim.core_mhz),
+                memory_mib: host.claim.memory.mib(),
+                // Underlay links have no speed of their own: what they are slowed to is a drill.
+                network_kbps: 0,
+                cores: host.claim.cores,
+            },
+            state,
+            datastores,
+            state_changed: host.connection_changed.max(host.power_changed),
+        }
+    }
+}
+
+/// Whether a host takes nothing before others fail.
+pub(in super::super) fn is_kept_free(cluster: &ClusterRecord, host: &HostRecord) -> bool {
+    match &cluster.ha.admission {
         AdmissionPolicy::FailoverHosts(names) => cluster.ha.enabled && names.contains(&host.name),
         AdmissionPolicy::Off
         | AdmissionPolicy::Slots { .. }
         | AdmissionPolicy::Percentage { .. } => false,
-    };
-    let state = match (host.connection, host.maintenance) {
-        (HostConnection::NotResponding | HostConnection::Disconnected, _) => HostState::Unreachable,
-        (HostConnection::Connected, Maintenance::Entering | Maintenance::On) => {
-            HostState::Maintenance
-        }
-        (HostConnection::Connected, Maintenance::Off) if is_kept_free => HostState::Failover,
-        (HostConnection::Connected, Maintenance::Off) => HostState::On,
-    };
-    Host {
-        id: host.id,
-        capacity: Capacity {
-            cpu_mhz: u64::from(host.claim.cores) * u64::from(host.claim.core_mhz),
-            memory_mib: host.claim.memory.mib(),
-            // Underlay links have no speed of their own: what they are slowed to is a drill.
-            network_kbps: 0,
-            cores: host.claim.cores,
-        },
-        state,
-        datastores,
-        state_changed: host.connection_changed,
     }
 }
 

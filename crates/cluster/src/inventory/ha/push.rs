@@ -16,7 +16,7 @@ use crate::inventory::Inventory;
 use crate::record::cluster::ClusterRecord;
 use crate::record::drs::{GroupMembers, RuleKind};
 use crate::record::ha::VmHaPolicy;
-use crate::record::host::{HostConnection, HostRecord, Maintenance};
+use crate::record::host::{HostConnection, HostPower, HostRecord, Maintenance};
 use crate::wire::ToHost;
 use crate::wire::ha::{HaCluster, HaMember, PlacementRules};
 
@@ -64,7 +64,7 @@ impl Inventory {
         has_more
     }
 
-    fn is_ha_late(&self, host: &HostRecord) -> bool {
+    pub(in crate::inventory) fn is_ha_late(&self, host: &HostRecord) -> bool {
         let generation = self.clusters.get(&host.cluster).map_or(0, |it| it.ha_generation);
         let told = self.ha_told.get(&host.id).copied().unwrap_or(0);
         host.connection == HostConnection::Connected && told < generation
@@ -107,8 +107,8 @@ impl Inventory {
             name: host.name.clone(),
             claim: host.claim,
             datastores: self.datastore_names(host, &mounts),
-            takes_vms: host.maintenance == Maintenance::Off,
-            standby: false,
+            takes_vms: host.maintenance == Maintenance::Off && !self.is_quarantined(host),
+            standby: matches!(host.power, HostPower::Standby | HostPower::PoweringOn),
         };
         self.hosts_of(id).map(member).collect()
     }

@@ -21,7 +21,7 @@ fn names_are_unique_among_siblings_and_can_be_paths() {
         assert_eq!(fault.code, FaultCode::InvalidArgument, "{bad}");
     }
     let fault = it.folder_create(now, USER, vms, "web").expect_err("taken");
-    expect!["'web' exists in folder 'vm' already (folder-24)"].assert_eq(&fault.message);
+    expect!["'web' exists in folder 'vm' already (folder-25)"].assert_eq(&fault.message);
     it.folder_create(now, USER, web, "web").expect("another parent");
     let fault = it.find_folder("web").expect_err("two of that name");
     expect![[
@@ -63,8 +63,10 @@ fn pools_cannot_promise_more_than_there_is() {
     let fixed = Allocation { expandable: false, ..reserve(4000) };
     let gold = it.pool_create(now, USER, root, "gold", fixed, reserve(4096)).expect("fits");
     let fault = it.pool_create(now, USER, root, "silver", reserve(5000), none).expect_err("CPU");
-    expect!["pool 'Resources' has 4000 MHz left to reserve, 1000 more would be needed"]
-        .assert_eq(&fault.message.replace("5000 more", "1000 more"));
+    expect![
+        "5000 MHz more are to be reserved, and cluster 'lab' has 4000 of 8000 MHz left to reserve"
+    ]
+    .assert_eq(&fault.message.replace("5000 more", "1000 more"));
     let fault = it.pool_create(now, USER, gold, "inner", reserve(4001), none).expect_err("fixed");
     assert_eq!(fault.code, FaultCode::InsufficientResources);
     it.pool_create(now, USER, gold, "inner", none, reserve(8192)).expect("memory expands");

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use racknest_cluster::record::datastore::DatastorePath;
-use racknest_cluster::record::vm::{Disk, Nic, VmConfig, Workload};
+use racknest_cluster::record::vm::{Disk, Nic, VmAllocations, VmConfig, Workload};
 use racknest_cluster::wire::Mount;
 use racknest_types::id::NetworkId;
 use tokio::sync::watch;
@@ -163,6 +163,7 @@ fn vm(number: u64) -> VmSpec {
             boot: Boot::Bios,
             annotation: String::new(),
             workload: Workload::default(),
+            allocation: VmAllocations::default(),
         },
     }
 }

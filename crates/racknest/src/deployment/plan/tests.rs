@@ -53,9 +53,8 @@ fn done(mut actual: Actual, wanted: &Deployment, plan: &Plan) -> Actual {
                 };
             }
             Step::MarkTemplate(name) => actual.vms.get_mut(&name).unwrap().is_template = true,
-            Step::EditTemplate { name, vcpus, memory } => {
-                let vm = actual.vms.get_mut(&name).unwrap();
-                (vm.vcpus, vm.memory) = (vcpus, memory);
+            Step::EditTemplate(template) => {
+                actual.vms.insert(template.name.clone(), made_from(&template, true, false));
             }
             Step::Deploy(vms) => {
                 let of = wanted.templates.iter().find(|t| t.name == vms.template).unwrap();
@@ -130,6 +129,17 @@ fn made_from(template: &Template, is_template: bool, is_on: bool) -> ActualVm {
         vcpus: template.vcpus,
         memory: template.memory,
         disk: template.disk,
+        cpu_allocation: allocated(&template.cpu_allocation),
+        memory_allocation: allocated(&template.memory_allocation),
+    }
+}
+
+fn allocated(patch: &VmAllocationPatch) -> VmAllocation {
+    VmAllocation {
+        reservation: patch.reservation.unwrap_or(0),
+        limit: patch.limit,
+        level: patch.level.unwrap_or_default(),
+        shares: patch.shares.unwrap_or(1000),
     }
 }
 

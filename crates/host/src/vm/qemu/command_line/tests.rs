@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 use racknest_cluster::record::datastore::DatastorePath;
-use racknest_cluster::record::vm::{Boot, Disk, VmConfig, Workload};
+use racknest_cluster::record::vm::{Boot, Disk, VmAllocations, VmConfig, Workload};
 use racknest_types::bytes::Bytes;
 use racknest_types::id::{NetworkId, VmId};
 
@@ -37,6 +37,7 @@ fn spec(name: &str) -> VmSpec {
             boot: Boot::Bios,
             annotation: String::new(),
             workload: Workload::default(),
+            allocation: VmAllocations::default(),
         },
     }
 }
