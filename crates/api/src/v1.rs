@@ -20,6 +20,7 @@ pub mod host;
 pub mod network;
 pub mod permission;
 pub mod pool;
+pub mod remediation;
 pub mod role;
 pub mod rule;
 pub mod session;
@@ -49,6 +50,7 @@ pub fn operations() -> impl Iterator<Item = &'static OperationRow> {
         rule::OPERATIONS,
         pool::OPERATIONS,
         host::OPERATIONS,
+        remediation::OPERATIONS,
         vm::OPERATIONS,
         vm_group::OPERATIONS,
         snapshot::OPERATIONS,

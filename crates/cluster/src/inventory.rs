@@ -35,6 +35,7 @@ pub mod network;
 pub mod placement;
 pub mod pool;
 pub mod power_group;
+pub mod remediation;
 pub mod report;
 mod reservation;
 pub mod rule;
@@ -114,6 +115,8 @@ pub struct Inventory {
     actions: VecDeque<Action>,
     /// The generation of its cluster that each host's HA agent was told over this connection.
     ha_told: BTreeMap<HostId, u64>,
+    /// Since when this process looks after remediations: what was silent before was not missed.
+    remediation_watched: Option<Timestamp>,
 }
 
 /// One published change of the inventory.
@@ -238,6 +241,7 @@ impl Inventory {
             dirty: BTreeMap::new(),
             actions: VecDeque::new(),
             ha_told: BTreeMap::new(),
+            remediation_watched: None,
         }
     }
 

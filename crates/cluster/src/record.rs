@@ -23,6 +23,7 @@ pub mod lease;
 pub mod migration;
 pub mod network;
 pub mod pool;
+pub mod remediation;
 pub mod snapshot;
 pub mod task;
 pub mod vm;

@@ -11,6 +11,7 @@
 
 pub mod ha;
 pub mod ha_message;
+pub mod hook;
 pub mod memory;
 pub mod migration;
 
@@ -90,6 +91,9 @@ pub enum ToHost {
     Ha(Box<ha::HaCluster>),
     /// HA reports up to this number are saved: the host may forget them.
     HaSaved(u64),
+    /// Run a hook, once, or look whether it could be run; answered by [`FromHost::Hook`]. Only for
+    /// hosts that say they run hooks.
+    Hook(hook::HookOrder),
     /// Are you there? Answered by [`FromHost::Pong`].
     Ping,
 }
@@ -236,6 +240,12 @@ pub enum FromHost {
         accelerator: String,
         /// Changes at every start of the agent.
         boot: u64,
+        /// The name under which the agent's program was put in place; empty for the box's own.
+        #[serde(default)]
+        agent: String,
+        /// Whether it knows [`ToHost::Hook`].
+        #[serde(default)]
+        runs_hooks: bool,
         /// Every VM it knows.
         vms: Vec<VmReport>,
     },
@@ -285,6 +295,13 @@ pub enum FromHost {
     /// What its HA agent saw and did, oldest first; again after each connect until
     /// [`ToHost::HaSaved`].
     Ha(Vec<ha::HaReport>),
+    /// What became of a [`ToHost::Hook`].
+    Hook {
+        /// The task of the order.
+        task: TaskId,
+        /// What became of it.
+        answer: hook::HookAnswer,
+    },
     /// I am here.
     Pong,
 }

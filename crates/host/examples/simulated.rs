@@ -4,6 +4,7 @@
 //! is the agents, their messages and their driver, without the underlay and without a manager.
 #![expect(clippy::print_stdout, reason = "it reports to whoever runs it")]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use racknest_cluster::record::vm::{
 use racknest_cluster::wire::{FromHost, MESSAGE_BYTES_MAX, Request, ToHost, VERSION, VmSpec};
 use racknest_host::agent::{Agent, Doors, Parts, Stream};
 use racknest_host::clock::Stopwatch;
+use racknest_host::hook::Hooks;
 use racknest_host::lease::{Leases, SharedDatastores};
 use racknest_host::mounts::Mounts;
 use racknest_host::own_usage::OwnUsage;
@@ -116,7 +118,9 @@ async fn start_host(
 ) -> Result<DuplexStream> {
     let parts = Parts {
         name: format!("esx{number:04}"),
+        agent: String::new(),
         claim: CLAIM,
+        hooks: Hooks::new(None, PathBuf::new(), "none"),
         driver,
         registry: Registry::in_memory(),
         records: vec![],

@@ -18,6 +18,7 @@ mod connection;
 mod departure;
 mod fence;
 mod ha;
+mod hooks;
 mod lanes;
 mod perform;
 mod sampling;
@@ -51,6 +52,7 @@ use self::adoption::Adopted;
 use self::arrival::{Arrival, Visit};
 use self::book::Book;
 use self::connection::{Caller, Connection, HelloError};
+use self::hooks::HookDesk;
 use self::lanes::{Cancelled, Job, Lanes};
 use self::perform::{After, Outcome, Performer, Tools};
 use self::sampling::Sampling;
@@ -58,6 +60,7 @@ use self::streams::Disks;
 use self::waiting::{heard, messages, optional, tick};
 use crate::clock;
 use crate::ha::{HaEdge, Input, Order};
+use crate::hook::Hooks;
 use crate::lease::Leases;
 use crate::machine::Machine;
 use crate::mounts::Mounts;
@@ -94,8 +97,12 @@ pub struct Doors {
 pub struct Parts<D> {
     /// The host's name.
     pub name: String,
+    /// The name under which its program was put in place; empty for the box's own.
+    pub agent: String,
     /// What the host claims to have.
     pub claim: Claim,
+    /// The commands that its owner lets it run.
+    pub hooks: Hooks,
     /// What runs its VMs.
     pub driver: Arc<D>,
     /// Where its VMs are saved.
@@ -125,8 +132,10 @@ type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// The agent of one host.
 pub struct Agent<D> {
     name: String,
+    agent: String,
     claim: Claim,
     boot: u64,
+    hooks: HookDesk,
     tools: Tools<D>,
     mounts: Mounts,
     ha: Option<HaEdge>,
@@ -191,6 +200,7 @@ enum Occurrence {
     Heard(Heard),
     Ha(Order),
     OutOfPatience(VmId),
+    Hook(FromHost),
 }
 
 impl<D> fmt::Debug for Agent<D> {
@@ -205,7 +215,9 @@ impl<D: Driver> Agent<D> {
     pub fn new(parts: Parts<D>) -> Self {
         let Parts {
             name,
+            agent,
             claim,
+            hooks,
             driver,
             registry,
             records,
@@ -228,8 +240,10 @@ impl<D: Driver> Agent<D> {
         let host = Arc::from(name.as_str());
         let mut agent = Self {
             name,
+            agent,
             claim,
             boot: clock::boot(),
+            hooks: HookDesk::new(hooks),
             event: next_event(&driver),
             tools: Tools {
                 driver,
@@ -305,6 +319,7 @@ impl<D: Driver> Agent<D> {
             heard = heard(self.network.as_mut()) => Occurrence::Heard(heard),
             order = ha::order(self.ha.as_mut()) => Occurrence::Ha(order),
             Some(vm) = self.patience.next() => Occurrence::OutOfPatience(vm),
+            answer = self.hooks.answer() => Occurrence::Hook(answer),
         }
     }
 
@@ -354,6 +369,7 @@ impl<D: Driver> Agent<D> {
             }
             Occurrence::Ha(order) => self.handle_order(order),
             Occurrence::OutOfPatience(vm) => self.depart(vm),
+            Occurrence::Hook(answer) => self.send(answer),
         }
     }
 
@@ -485,6 +501,8 @@ impl<D: Driver> Agent<D> {
             driver: self.tools.driver.kind(),
             accelerator: self.tools.driver.accelerator(),
             boot: self.boot,
+            agent: self.agent.clone(),
+            runs_hooks: true,
             vms,
         }
     }
@@ -521,6 +539,7 @@ impl<D: Driver> Agent<D> {
             ToHost::Unregister { vm, epoch } => self.lanes.push(vm, Job::Forget { epoch }),
             ToHost::Ha(cluster) => self.tell_ha(Input::Cluster(cluster)),
             ToHost::HaSaved(number) => self.tell_ha(Input::Saved(number)),
+            ToHost::Hook(order) => self.hooks.take(order),
             ToHost::Ping => self.send(FromHost::Pong),
         }
     }

@@ -25,6 +25,12 @@ pub struct HostConfig {
     pub run: PathBuf,
     /// The socket of the box's underlay.
     pub underlay: PathBuf,
+    /// The name under which its program was put in place; empty for the box's own.
+    #[serde(default)]
+    pub agent: String,
+    /// Where its owner puts commands that a remediation may run on it; none if absent.
+    #[serde(default)]
+    pub hooks: Option<PathBuf>,
     /// What the figures of simulated guests are made from; the same for all hosts of a box.
     #[serde(default)]
     pub seed: u64,

@@ -51,6 +51,12 @@ impl Layout {
         self.state.join("ha.json")
     }
 
+    /// What its hooks left, a directory for each run; see [`crate::hook`].
+    #[must_use]
+    pub fn hook_runs(&self) -> PathBuf {
+        self.state.join("hooks")
+    }
+
     /// The registrations of this host's VMs.
     #[must_use]
     pub fn registry(&self) -> PathBuf {

@@ -10,6 +10,7 @@ pub mod config;
 pub mod datastore;
 pub mod fault;
 pub mod ha;
+pub mod hook;
 pub mod layout;
 pub mod lease;
 pub mod machine;
@@ -27,6 +28,7 @@ pub mod whole_file;
 
 pub use config::{HostConfig, QemuOptions};
 pub use racknest_cluster::record::host::{Claim, DriverKind};
+pub use racknest_cluster::wire::VERSION as WIRE_VERSION;
 pub use racknest_cluster::wire::ha::ECHO_PORT;
 pub use racknest_cluster::wire::memory::MemoryMarks;
 pub use run::{run, run_many};

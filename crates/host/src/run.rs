@@ -25,6 +25,7 @@ use crate::agent::{Agent, Doors, Parts, Stream};
 use crate::clock;
 use crate::config::{HostConfig, QemuOptions};
 use crate::ha::{HaEdge, HaParts};
+use crate::hook::Hooks;
 use crate::layout::Layout;
 use crate::lease::{Leases, SharedDatastores};
 use crate::machine::Machine;
@@ -164,6 +165,7 @@ async fn start_host(
                 storage: storage.clone(),
                 file: Some(layout.ha()),
             });
+            let hooks = hooks(&config);
             let parts = Parts {
                 driver: Arc::new(driver),
                 registry,
@@ -175,7 +177,9 @@ async fn start_host(
                 network: Some(start_network(&config, &layout, &underlay).await?),
                 peers: Arc::new(underlay.clone()),
                 name: config.name,
+                agent: config.agent,
                 claim: config.claim,
+                hooks,
                 usage,
                 machine: Some(Machine::here(config.memory)),
             };
@@ -189,6 +193,11 @@ async fn start_host(
             }))
         }
     }
+}
+
+fn hooks(config: &HostConfig) -> Hooks {
+    let runs = Layout::new(&config.state, &config.run).hook_runs();
+    Hooks::new(config.hooks.clone(), runs, &config.name)
 }
 
 fn qemu_config(
@@ -298,7 +307,9 @@ fn simulated(
     let parts = Parts {
         driver: Arc::new(Simulated::new(config.seed, config.claim)),
         name: config.name.clone(),
+        agent: config.agent.clone(),
         claim: config.claim,
+        hooks: hooks(config),
         registry: Registry::in_memory(),
         records: vec![],
         mounts: Mounts::default(),

@@ -6,6 +6,7 @@ use racknest_cluster::wire::ha::HostBeat;
 use racknest_types::bytes::Bytes;
 use racknest_types::id::{HostId, NetworkId, VmId};
 
+use crate::hook::Hooks;
 use crate::layout::Layout;
 
 /// A host's directories, gone when this is dropped.
@@ -20,6 +21,11 @@ impl HostDirectory {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::new(directory.path().join("state"), directory.path().join("run"));
         Self { layout, _directory: directory }
+    }
+
+    /// The host's hooks, in a directory that is not there until somebody makes it.
+    pub(crate) fn hooks(&self, host: &str) -> Hooks {
+        Hooks::new(Some(self.layout.run().join("hooks")), self.layout.hook_runs(), host)
     }
 }
 

@@ -32,6 +32,8 @@ fn config(directory: &Path, name: &str) -> HostConfig {
         nics: vec!["vmnic0".into()],
         state: directory.join("state"),
         run: directory.join("run"),
+        agent: String::new(),
+        hooks: None,
         underlay: directory.join("underlay.sock"),
         seed: 1,
         memory: MemoryMarks::default(),

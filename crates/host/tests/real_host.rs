@@ -76,6 +76,8 @@ impl Site {
             nics: vec!["vmnic0".into(), "vmnic1".into()],
             state: self.layout.state().into(),
             run: self.layout.run().into(),
+            agent: String::new(),
+            hooks: None,
             underlay: self.directory.path().join("u"),
             seed: 1,
             memory: MemoryMarks::default(),

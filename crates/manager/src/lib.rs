@@ -15,6 +15,7 @@ pub mod host_stream;
 pub mod http;
 pub mod measurement;
 mod power;
+mod remediation;
 pub mod rest;
 mod run;
 pub mod session;

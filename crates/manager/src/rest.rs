@@ -27,6 +27,7 @@ mod network;
 mod permission;
 mod pool;
 mod range;
+mod remediation;
 mod role;
 mod routes;
 mod rule;
@@ -79,6 +80,7 @@ fn routes() -> Routes {
         rule::mount,
         pool::mount,
         host::mount,
+        remediation::mount,
         vm::mount,
         vm_group::mount,
         snapshot::mount,

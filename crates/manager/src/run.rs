@@ -27,7 +27,7 @@ use crate::session::password::Passwords;
 use crate::state::State;
 use crate::statistics::Statistics;
 use crate::store::records::Records;
-use crate::{alarms, clock, drs, first_user, ha_push, http, power, tls, whole_file};
+use crate::{alarms, clock, drs, first_user, ha_push, http, power, remediation, tls, whole_file};
 
 /// The box has two cores; what blocks (the disk, passwords) has threads of its own.
 const WORKER_THREADS: usize = 2;
@@ -98,6 +98,7 @@ impl Running {
         chores.spawn(alarms::run(state.clone(), config.sample_period));
         chores.spawn(drs::run(state.clone()));
         chores.spawn(power::run(state.clone()));
+        chores.spawn(remediation::run(state.clone()));
         let handle = Handle::new();
         let serve = http::serve(listener, tls, handle.clone(), state.clone());
         let server = tokio::spawn(serve);

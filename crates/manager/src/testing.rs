@@ -211,6 +211,8 @@ pub(crate) fn hello_from(name: &str, vms: Vec<VmReport>) -> FromHost {
         driver: DriverKind::Simulated,
         accelerator: "simulated".into(),
         boot: 1,
+        agent: String::new(),
+        runs_hooks: true,
         vms,
     }
 }

@@ -7,6 +7,8 @@
 //! DIR/manager/          the manager's store, certificate, password
 //! DIR/hosts/NAME/       each host's registry and logs
 //! DIR/datastores/NAME/  the VMs
+//! DIR/hooks/NAME        commands of its owner that a remediation may run on its hosts
+//! DIR/agents/NAME       programs that were put in place as agents
 //! DIR/log/NAME.log      what each process has said; what it said before is in NAME.log.old
 //! DIR/run/              sockets and pid files (elsewhere where that path would be too long)
 //! ```
@@ -121,6 +123,16 @@ impl BoxHome {
         self.directory.join("log")
     }
 
+    /// Commands of its owner that a remediation may run on its hosts.
+    pub(crate) fn hooks(&self) -> PathBuf {
+        self.directory.join("hooks")
+    }
+
+    /// Programs that were put in place as agents.
+    pub(crate) fn agents(&self) -> PathBuf {
+        self.directory.join("agents")
+    }
+
     /// Which machines have no power.
     pub(crate) fn power(&self) -> PathBuf {
         self.directory.join("power.json")
@@ -170,7 +182,7 @@ impl BoxHome {
     pub(crate) fn make(&self, run: &Path) -> anyhow::Result<()> {
         use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
-        for directory in [&self.directory, &self.logs(), run] {
+        for directory in [&self.directory, &self.logs(), &self.hooks(), &self.agents(), run] {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use crate::packet::PacketSocket;
 use crate::wire::impairment::LinkFaults;
 use crate::wire::{
-    Hello, LinkState, MachineName, NicName, Order, OutletState, REPLY_MAX, Reply, StorageLink,
-    StorageState, VERSION, encode,
+    Hello, LinkState, MESSAGE_MAX, MachineName, NicName, Order, OutletState, ProgramName,
+    REPLY_MAX, Reply, StagedProgram, StorageLink, StorageState, VERSION, encode,
 };
 
 /// How long an order may take: a cable is changed within one write to the disk.
@@ -27,6 +27,7 @@ struct Listed {
     adapters: Vec<StorageLink>,
     groups: Vec<BTreeSet<MachineName>>,
     outlets: Vec<OutletState>,
+    program: Option<StagedProgram>,
 }
 
 /// The desk of a box.
@@ -176,6 +177,56 @@ impl Control {
         self.order(&Order::Kill { machine: machine.clone() }).await.map(drop)
     }
 
+    /// Puts a program in place as an agent: a copy of this file, if it runs and fits this box.
+    ///
+    /// # Errors
+    /// It is no such program, or the box does not answer.
+    pub async fn stage_program(&self, path: &Path) -> Result<StagedProgram, Fault> {
+        self.program(&Order::Stage { path: path.to_owned() }).await
+    }
+
+    /// What a program says of itself that was put in place.
+    ///
+    /// # Errors
+    /// There is none of that name, it does not run, or the box does not answer.
+    pub async fn staged_program(&self, program: &ProgramName) -> Result<StagedProgram, Fault> {
+        self.program(&Order::Program { program: program.clone() }).await
+    }
+
+    /// Runs this program as a machine's process, on trial: unless it is kept within the limit, the one
+    /// before it is put back. Its guests run on. Doing it twice is fine.
+    ///
+    /// # Errors
+    /// There is no such program or machine, its process is shared, or the box does not answer.
+    pub async fn try_program(
+        &self,
+        machine: &MachineName,
+        program: &ProgramName,
+        limit: Duration,
+    ) -> Result<(), Fault> {
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let (machine, program) = (machine.clone(), program.clone());
+        self.order(&Order::Try { machine, program, limit_ms }).await.map(drop)
+    }
+
+    /// Keeps the program that is on trial. Doing it twice is fine.
+    ///
+    /// # Errors
+    /// The machine runs another (again), or the box does not answer.
+    pub async fn keep_program(
+        &self,
+        machine: &MachineName,
+        program: &ProgramName,
+    ) -> Result<(), Fault> {
+        let (machine, program) = (machine.clone(), program.clone());
+        self.order(&Order::Keep { machine, program }).await.map(drop)
+    }
+
+    async fn program(&self, order: &Order) -> Result<StagedProgram, Fault> {
+        let program = self.order(order).await?.program;
+        program.ok_or_else(|| Fault::system("the box did not say what it put in place"))
+    }
+
     /// Ends all machines and guests, and lets the box end; returns when they are gone.
     ///
     /// # Errors
@@ -187,7 +238,13 @@ impl Control {
     async fn order(&self, order: &Order) -> Result<Listed, Fault> {
         let socket = self.open().await?;
         let carried_out = async {
-            socket.send_with_fd(&encode(order), None).await.map_err(|e| self.silent(&e))?;
+            let order = encode(order);
+            if order.len() > MESSAGE_MAX {
+                return Err(Fault::invalid(
+                    "an order to the box of this length: use a shorter path",
+                ));
+            }
+            socket.send_with_fd(&order, None).await.map_err(|e| self.silent(&e))?;
             self.read_replies(&socket).await
         };
         match timeout(ORDER_TIMEOUT, carried_out).await {
@@ -230,6 +287,10 @@ impl Control {
                 Reply::Power { outlets, more } => {
                     listed.outlets.extend(outlets);
                     more
+                }
+                Reply::Program(program) => {
+                    listed.program = Some(program);
+                    false
                 }
                 Reply::Groups { groups } => {
                     listed.groups = groups;

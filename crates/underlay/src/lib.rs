@@ -34,6 +34,6 @@ pub use underlay::{
 };
 pub use wire::impairment::{Impairment, ImpairmentError, LinkFaults};
 pub use wire::{
-    LinkState, MachineName, NICS_MAX, NicName, OutletState, PowerState, STORAGE_ADAPTER,
-    StorageLink, StorageState, Traffic,
+    LinkState, MachineName, NICS_MAX, NicName, OutletState, PowerState, ProgramAbout, ProgramName,
+    PutBack, STORAGE_ADAPTER, StagedProgram, StorageLink, StorageState, Traffic,
 };

@@ -7,10 +7,12 @@
 //!
 //! **Invariant:** which machines are off is on disk before any of them is touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fs_err as fs;
 use racknest_types::fault::{Fault, FaultCode};
@@ -18,11 +20,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::power::outlet::{Command, Keeper};
 use crate::power::process::Census;
+use crate::power::record::Kept;
 use crate::wire::{MachineName, OutletState, PowerState};
 
 mod outlet;
 mod process;
+mod program;
 mod record;
+mod trial;
 
 pub use outlet::Outlet;
 pub use record::LoadPowerError;
@@ -35,8 +40,13 @@ const COMMANDS_MAX: usize = 8;
 pub struct PowerConfig {
     /// Where the pid files are: `NAME.pid`.
     pub run: PathBuf,
-    /// Which machines are off, kept over restarts.
+    /// Which machines are off and what each runs, kept over restarts.
     pub state_file: PathBuf,
+    /// Where programs are that were put in place as agents.
+    pub programs: PathBuf,
+    /// What tells this box's own program from another. When it has changed, all machines run the box's
+    /// own again: a box that was replaced is not to go on with the agents of the one before.
+    pub own: String,
 }
 
 /// Why the power could not be switched on.
@@ -75,8 +85,8 @@ struct Shared {
     census: Census,
     // Guards the table of outlets; held for a lookup or a change, never across an await.
     outlets: Mutex<BTreeMap<MachineName, Plugged>>,
-    /// Which machines are to be off, as it is saved.
-    off: watch::Sender<BTreeSet<MachineName>>,
+    /// Which machines are to be off, and what each runs, as it is saved.
+    kept: watch::Sender<Kept>,
     // Held while a change is saved and done, so that changes cannot overtake each other.
     changes: tokio::sync::Mutex<()>,
     is_stopped: watch::Sender<bool>,
@@ -86,7 +96,12 @@ struct Shared {
 #[derive(Clone, Debug)]
 enum Plugged {
     /// By a process of its own.
-    Process { state: watch::Receiver<OutletState>, commands: mpsc::Sender<Command> },
+    Process {
+        state: watch::Receiver<OutletState>,
+        commands: mpsc::Sender<Command>,
+        /// The box's own program for it.
+        own: OsString,
+    },
     /// With others in the process of this machine. Without power it is kept off the wires, and its
     /// process is told.
     Carried { by: MachineName },
@@ -98,14 +113,19 @@ impl Power {
     /// # Errors
     /// When its files cannot be used.
     pub fn start(config: PowerConfig) -> Result<Self, StartPowerError> {
-        let off = record::load(&config.state_file).map_err(StartPowerError::Load)?;
+        let mut kept = record::load(&config.state_file).map_err(StartPowerError::Load)?;
+        if kept.own != config.own && !kept.seats.is_empty() {
+            tracing::info!("the box has another program; its machines run that one from now on");
+            kept.seats.clear();
+        }
+        kept.own.clone_from(&config.own);
         fs::create_dir_all(&config.run).map_err(|source| StartPowerError::Prepare { source })?;
         let census = Census::take().map_err(|source| StartPowerError::Census { source })?;
         let shared = Shared {
             config,
             census,
             outlets: Mutex::default(),
-            off: watch::Sender::new(off),
+            kept: watch::Sender::new(kept),
             changes: tokio::sync::Mutex::new(()),
             is_stopped: watch::Sender::new(false),
         };
@@ -116,10 +136,15 @@ impl Power {
     ///
     /// # Errors
     /// When a machine of that name is plugged in, or the box is being stopped.
-    pub async fn plug(&self, outlet: Outlet) -> Result<(), Fault> {
+    pub async fn plug(&self, mut outlet: Outlet) -> Result<(), Fault> {
         let _changes = self.shared.changes.lock().await;
         let machine = outlet.machine.clone();
         self.check_free(&machine)?;
+        let own = outlet.argv.first().cloned().unwrap_or_default();
+        let seat = self.seat(&machine);
+        if let (Some(program), Some(word)) = (&seat.program, outlet.argv.first_mut()) {
+            *word = self.shared.config.programs.join(program.as_str()).into();
+        }
         let is_on = !self.is_off(&machine);
         let power = if is_on { PowerState::Restarting } else { PowerState::Off };
         let (state, news) = watch::channel(OutletState {
@@ -128,12 +153,18 @@ impl Power {
             is_hung: false,
             restarts: 0,
             last_exit: None,
+            program: None,
+            put_back: None,
         });
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let remembered = self.shared.census.find(&outlet.argv);
         let pid_file = self.shared.config.run.join(format!("{machine}.pid"));
         tokio::spawn(Keeper::new(outlet, pid_file, remembered, state, inbox).run(is_on));
-        self.outlets().insert(machine, Plugged::Process { state: news, commands });
+        self.outlets().insert(machine.clone(), Plugged::Process { state: news, commands, own });
+        if let (Some(program), Some(trial)) = (seat.program, seat.trial) {
+            // The former box did not live to see its end; this one gives it the same time.
+            self.watch_trial(machine, program, Duration::from_millis(trial.limit_ms));
+        }
         Ok(())
     }
 
@@ -159,7 +190,11 @@ impl Power {
     pub async fn unplug(&self, machine: &MachineName) -> Result<(), Fault> {
         let _changes = self.shared.changes.lock().await;
         self.find(machine)?.tell(Command::Off).await?;
-        self.set_off(machine, false).await?;
+        self.keep(|kept| {
+            kept.off.remove(machine);
+            kept.seats.remove(machine);
+        })
+        .await?;
         self.outlets().remove(machine);
         Ok(())
     }
@@ -204,7 +239,7 @@ impl Power {
     /// All machines, in order of name.
     #[must_use]
     pub fn list(&self) -> Vec<OutletState> {
-        let (outlets, off) = (self.outlets(), self.shared.off.borrow());
+        let (outlets, kept) = (self.outlets(), self.shared.kept.borrow());
         let mut states = Vec::new();
         for (machine, plugged) in &*outlets {
             let process = match plugged {
@@ -215,8 +250,12 @@ impl Power {
             let mut state = state.borrow().clone();
             state.machine = machine.clone();
             // One that is carried goes off although its process stays on.
-            if matches!(plugged, Plugged::Carried { .. }) && off.contains(machine) {
+            if matches!(plugged, Plugged::Carried { .. }) && kept.off.contains(machine) {
                 state.power = PowerState::Off;
+            }
+            if let Some(seat) = kept.seats.get(machine) {
+                state.program.clone_from(&seat.program);
+                state.put_back.clone_from(&seat.put_back);
             }
             states.push(state);
         }
@@ -257,27 +296,35 @@ impl Power {
 
     /// Returns once this machine is to be off; at once if it is.
     pub(crate) async fn wait_off(&self, machine: &MachineName) {
-        let mut off = self.shared.off.subscribe();
-        let told = off.wait_for(|off| off.contains(machine)).await;
+        let mut kept = self.shared.kept.subscribe();
+        let told = kept.wait_for(|kept| kept.off.contains(machine)).await;
         told.expect("the sender is in what this handle shares");
     }
 
     pub(crate) fn is_off(&self, machine: &MachineName) -> bool {
-        self.shared.off.borrow().contains(machine)
+        self.shared.kept.borrow().off.contains(machine)
     }
 
     async fn switch(&self, machine: &MachineName, is_on: bool) -> Result<(), Fault> {
         let _changes = self.shared.changes.lock().await;
         let plugged = self.find(machine)?;
-        self.set_off(machine, !is_on).await?;
+        self.keep(|kept| {
+            if is_on {
+                kept.off.remove(machine);
+            } else {
+                kept.off.insert(machine.clone());
+            }
+        })
+        .await?;
         plugged.tell(if is_on { Command::On } else { Command::Off }).await
     }
 
-    /// Saves it first, then lets it be known.
-    async fn set_off(&self, machine: &MachineName, is_off: bool) -> Result<(), Fault> {
-        let mut next = self.shared.off.borrow().clone();
-        let is_news = if is_off { next.insert(machine.clone()) } else { next.remove(machine) };
-        if !is_news {
+    /// Changes what is kept: saves it first, then lets it be known.
+    async fn keep(&self, change: impl FnOnce(&mut Kept)) -> Result<(), Fault> {
+        let before = self.shared.kept.borrow().clone();
+        let mut next = before.clone();
+        change(&mut next);
+        if next == before {
             return Ok(());
         }
         let (path, saving) = (self.shared.config.state_file.clone(), next.clone());
@@ -286,7 +333,7 @@ impl Power {
             .map_err(io::Error::from)
             .flatten()
             .map_err(|error| Fault::system(format!("the power was left as it was: {error}")))?;
-        self.shared.off.send_replace(next);
+        self.shared.kept.send_replace(next);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ pub mod impairment;
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -36,6 +37,9 @@ pub(crate) const ITEMS_PER_REPLY: usize = 80;
 
 /// The longest [`OutletState::last_exit`], in characters.
 pub(crate) const EXIT_LEN_MAX: usize = 60;
+
+/// The longest [`PutBack::why`], in characters.
+pub(crate) const WHY_LEN_MAX: usize = 100;
 
 /// The longest name of a machine or NIC, in bytes. A datagram carries the length in one byte.
 pub const NAME_LEN_MAX: usize = 80;
@@ -120,6 +124,11 @@ name! {
 name! {
     /// The name of a network card of a machine: `vmnic0`.
     NicName
+}
+
+name! {
+    /// The name of a program that was put in place as an agent: `racknest-0.2.0-1f3a9c40`.
+    ProgramName
 }
 
 fn is_name(text: &str) -> bool {
@@ -234,6 +243,14 @@ pub(crate) enum Order {
     Hang { machine: MachineName, is_hung: bool },
     /// Kill its process, which is then started again. Its guests run on.
     Kill { machine: MachineName },
+    /// Put a program in place as an agent, under a name that is told.
+    Stage { path: PathBuf },
+    /// Tell what a program says of itself that was put in place.
+    Program { program: ProgramName },
+    /// Run this program as a machine's process, on trial.
+    Try { machine: MachineName, program: ProgramName, limit_ms: u64 },
+    /// Keep the program that is on trial.
+    Keep { machine: MachineName, program: ProgramName },
     /// End all machines and guests, and then the box.
     Stop,
 }
@@ -250,6 +267,8 @@ pub(crate) enum Reply {
     Links { links: Vec<LinkState>, more: bool },
     /// The groups that the machines are split into.
     Groups { groups: Vec<BTreeSet<MachineName>> },
+    /// A program that is in place.
+    Program(StagedProgram),
     /// Some storage adapters; another reply follows if there are more.
     Storage { adapters: Vec<StorageLink>, more: bool },
     /// Some outlets; another reply follows if there are more.
@@ -331,6 +350,49 @@ pub struct OutletState {
     pub restarts: u32,
     /// How its process ended last, if it ended by itself.
     pub last_exit: Option<String>,
+    /// The program that it was given in place of the box's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<ProgramName>,
+    /// The program whose trial ended last with the old one put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub put_back: Option<PutBack>,
+}
+
+/// A trial that ended with the old program put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutBack {
+    /// The program that was tried.
+    pub program: ProgramName,
+    /// Why it was not kept.
+    pub why: String,
+}
+
+/// What a program that can be an agent says of itself: `racknest run about`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramAbout {
+    /// Its racknest version.
+    pub version: String,
+    /// The version of the messages between manager and hosts.
+    pub wire: u32,
+    /// The version of the messages of the underlay.
+    pub underlay: u32,
+}
+
+impl ProgramAbout {
+    /// What this program says of itself.
+    #[must_use]
+    pub fn own(version: &str, wire: u32) -> Self {
+        Self { version: version.to_owned(), wire, underlay: VERSION }
+    }
+}
+
+/// A program that is in place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedProgram {
+    /// Its name.
+    pub name: ProgramName,
+    /// What it says of itself.
+    pub about: ProgramAbout,
 }
 
 /// Whether a machine runs.
@@ -409,6 +471,11 @@ mod tests {
             is_hung: true,
             restarts: u32::MAX,
             last_exit: Some("\"".repeat(EXIT_LEN_MAX)),
+            program: Some("p".repeat(NAME_LEN_MAX).parse().unwrap()),
+            put_back: Some(PutBack {
+                program: "p".repeat(NAME_LEN_MAX).parse().unwrap(),
+                why: "\"".repeat(WHY_LEN_MAX),
+            }),
         };
         let outlets = vec![outlet; ITEMS_PER_REPLY];
         let reply = encode(&Reply::Power { outlets, more: true });

@@ -11,7 +11,7 @@ use fs_err as fs;
 use racknest_types::fault::FaultCode;
 use racknest_underlay::{
     ConnectError, Control, Fabric, FabricConfig, MachineName, Outlet, OutletState, Power,
-    PowerConfig, PowerState, Underlay,
+    PowerConfig, PowerState, ProgramAbout, ProgramName, Underlay,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
@@ -37,8 +37,25 @@ impl Room {
     }
 
     fn power(&self) -> Power {
-        let state_file = self.path("power.json");
-        Power::start(PowerConfig { run: self.path("run"), state_file }).unwrap()
+        self.power_of("this box")
+    }
+
+    /// The power of a box whose own program is this one.
+    fn power_of(&self, own: &str) -> Power {
+        let (state_file, programs) = (self.path("power.json"), self.path("agents"));
+        let own = own.to_owned();
+        Power::start(PowerConfig { run: self.path("run"), state_file, programs, own }).unwrap()
+    }
+
+    /// A program that says what it is, and then does this as a machine's process.
+    fn program(&self, name: &str, instead: &str) -> PathBuf {
+        let about = serde_json::to_string(&ProgramAbout::own("9.1.0", 7)).unwrap();
+        let path = self.path(name);
+        let script =
+            format!("#!/bin/sh\n[ \"$2\" = about ] && echo '{about}' && exit\n{instead}\n");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        path
     }
 
     /// A machine whose process runs until it is ended.
@@ -395,4 +412,112 @@ fn pid_of_maybe(state: &OutletState) -> Option<Pid> {
         PowerState::On { pid } => Pid::from_raw(pid.cast_signed()),
         PowerState::Restarting | PowerState::Off => None,
     }
+}
+
+/// The program that runs as the machine's process, as the system sees it.
+fn program_of(pid: Pid) -> String {
+    let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ")
+}
+
+async fn put_back(power: &Power) -> (Option<ProgramName>, String) {
+    let told = async {
+        loop {
+            let state = power.list().remove(0);
+            if let Some(put_back) = state.put_back {
+                return (state.program, put_back.why);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_program_is_put_in_place_under_a_name_of_its_content() {
+    let room = Room::new();
+    let power = room.power();
+    let one = power.stage_program(&room.program("one", "exit 1")).await.unwrap();
+    assert_eq!((one.about.version.as_str(), one.about.wire), ("9.1.0", 7));
+    assert_eq!(power.stage_program(&room.program("again", "exit 1")).await.unwrap(), one);
+    assert_eq!(power.staged_program(&one.name).await.unwrap(), one);
+    let two = power.stage_program(&room.program("two", "exit 2")).await.unwrap();
+    assert_ne!(two.name, one.name);
+    let other = room.path("other");
+    fs::copy("/bin/true", &other).unwrap();
+    let fault = power.stage_program(&other).await.unwrap_err();
+    assert!(fault.message.contains("does not say what it is"), "{fault}");
+    let missing = power.stage_program(&room.path("none")).await.unwrap_err();
+    assert_eq!(missing.code, FaultCode::InvalidArgument);
+    let unknown = power.staged_program(&"none".parse().unwrap()).await.unwrap_err();
+    assert_eq!(unknown.code, FaultCode::NotFound);
+}
+
+#[tokio::test]
+async fn a_program_that_is_kept_stays_and_the_guests_do_not_notice() {
+    let room = Room::new();
+    let power = room.power();
+    power.plug(room.outlet()).await.unwrap();
+    let (first, guest) = (wait_on(&power).await, room.start_guest(7, "esx01"));
+    let runs = format!("exec tail -f /dev/null {}", room.path("hosts").display());
+    let program = power.stage_program(&room.program("new", &runs)).await.unwrap().name;
+    power.try_program(&esx01(), &program, Duration::from_secs(60)).await.unwrap();
+    assert!(!is_alive(first));
+    let second = wait_on(&power).await;
+    // Asked again it is left alone.
+    power.try_program(&esx01(), &program, Duration::from_secs(60)).await.unwrap();
+    power.keep_program(&esx01(), &program).await.unwrap();
+    assert_eq!(power.list()[0].program.as_ref(), Some(&program));
+    assert!(is_alive(second) && is_alive(guest));
+    drop(power);
+
+    // The same box has it still, one with another program does not.
+    for (own, expected) in [("this box", Some(&program)), ("another", None)] {
+        let power = room.power_of(own);
+        power.plug(room.outlet()).await.unwrap();
+        assert_eq!(wait_on(&power).await, second, "it runs on");
+        assert_eq!(power.list()[0].program.as_ref(), expected, "{own}");
+        if own == "another" {
+            power.stop().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_ends_or_is_not_kept_is_put_back() {
+    let room = Room::new();
+    let power = room.power();
+    power.plug(room.outlet()).await.unwrap();
+    wait_on(&power).await;
+    let bad = power.stage_program(&room.program("bad", "exit 7")).await.unwrap().name;
+    power.try_program(&esx01(), &bad, Duration::from_secs(60)).await.unwrap();
+    let (program, why) = put_back(&power).await;
+    assert_eq!((program, why.as_str()), (None, "it ended with exit code 7, again and again"));
+    assert!(program_of(wait_on(&power).await).starts_with("tail -f"));
+    let fault = power.keep_program(&esx01(), &bad).await.unwrap_err();
+    assert!(fault.message.contains("exit code 7"), "{fault}");
+
+    let runs = format!("exec tail -f /dev/null {}", room.path("hosts").display());
+    let mute = power.stage_program(&room.program("mute", &runs)).await.unwrap().name;
+    power.try_program(&esx01(), &mute, Duration::from_millis(300)).await.unwrap();
+    let (program, why) = put_back(&power).await;
+    assert_eq!((program, why.as_str()), (None, "it was not up within 0.3 s"));
+    power.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_trial_whose_box_dies_is_ended_by_the_next() {
+    let room = Room::new();
+    let power = room.power();
+    power.plug(room.outlet()).await.unwrap();
+    wait_on(&power).await;
+    let runs = format!("exec tail -f /dev/null {}", room.path("hosts").display());
+    let mute = power.stage_program(&room.program("mute", &runs)).await.unwrap().name;
+    power.try_program(&esx01(), &mute, Duration::from_millis(500)).await.unwrap();
+    drop(power);
+    let power = room.power();
+    power.plug(room.outlet()).await.unwrap();
+    assert_eq!(put_back(&power).await.0, None);
+    assert!(program_of(wait_on(&power).await).starts_with("tail -f"));
+    power.stop().await.unwrap();
 }

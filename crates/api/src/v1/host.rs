@@ -103,6 +103,9 @@ pub struct Host {
     pub accelerator: String,
     /// The racknest version of its agent.
     pub version: String,
+    /// The name under which its agent was put in place; empty for the box's own program.
+    #[serde(default)]
+    pub agent: String,
     /// The cores it claims.
     pub cores: u32,
     /// The speed of each, in MHz.

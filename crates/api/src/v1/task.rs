@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::operation::operations;
 use crate::page::Page;
 use crate::reference::Reference;
+use crate::v1::remediation::RemediationProgress;
 
 /// The longest that one request waits for a task to end.
 pub const WAIT_SECONDS_MAX: u32 = 60;
@@ -58,6 +59,9 @@ pub struct Task {
     /// What it took, where a VM moved while it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<MigrationFigures>,
+    /// How far it is, where hosts are worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remediation: Option<RemediationProgress>,
 }
 
 /// What moving a VM took while it ran.

@@ -212,7 +212,8 @@ impl Inventory {
             | TaskWork::Step
             | TaskWork::EnterMaintenance { .. }
             | TaskWork::ReturnVms { .. }
-            | TaskWork::PowerOnHost { .. } => None,
+            | TaskWork::PowerOnHost { .. }
+            | TaskWork::Remediate(_) => None,
         }
     }
 

@@ -280,7 +280,8 @@ impl Inventory {
             TaskWork::EnterMaintenance { moves: None, .. }
             | TaskWork::Step
             | TaskWork::Deploy(_)
-            | TaskWork::PowerOnHost { .. } => None,
+            | TaskWork::PowerOnHost { .. }
+            | TaskWork::Remediate(_) => None,
         }
     }
 
@@ -291,7 +292,8 @@ impl Inventory {
             TaskWork::ReturnVms { .. }
             | TaskWork::Step
             | TaskWork::Deploy(_)
-            | TaskWork::PowerOnHost { .. } => None,
+            | TaskWork::PowerOnHost { .. }
+            | TaskWork::Remediate(_) => None,
         }
     }
 
@@ -401,9 +403,13 @@ impl Inventory {
         let concerns = |task: &TaskId| match self.tasks.get(task).map(|task| &task.work) {
             Some(TaskWork::EnterMaintenance { host, .. }) => *host == id,
             Some(TaskWork::ReturnVms { .. }) => true,
-            Some(TaskWork::Step | TaskWork::Deploy(_) | TaskWork::PowerOnHost { .. }) | None => {
-                false
-            }
+            Some(
+                TaskWork::Step
+                | TaskWork::Deploy(_)
+                | TaskWork::PowerOnHost { .. }
+                | TaskWork::Remediate(_),
+            )
+            | None => false,
         };
         self.index.running_tasks.iter().copied().filter(concerns).collect()
     }

@@ -74,6 +74,7 @@ impl Inventory {
         }
         self.answered(now, id);
         self.compare(now, id, hello.vms);
+        self.repeat_hooks(id);
         Ok(())
     }
 
@@ -105,6 +106,7 @@ impl Inventory {
                 self.handle_vm_changed(now, host, &report, died, &reason);
             }
             FromHost::Ha(reports) => self.handle_ha_reports(now, host, reports),
+            FromHost::Hook { task, answer } => self.handle_hook_answer(now, host, task, answer),
             FromHost::Hello { .. } | FromHost::Samples { .. } | FromHost::Pong => {}
         }
     }

@@ -135,6 +135,7 @@ impl Inventory {
             TaskWork::EnterMaintenance { host, .. } => self.cancel_maintenance(now, id, host),
             TaskWork::ReturnVms { .. } => self.cancel_return(now, id),
             TaskWork::PowerOnHost { host } => self.cancel_power_on(now, host),
+            TaskWork::Remediate(_) => self.cancel_remediation(now, id),
         }
         Ok(())
     }
@@ -173,7 +174,7 @@ impl Inventory {
             Some(TaskWork::EnterMaintenance { .. } | TaskWork::ReturnVms { .. }) => {
                 self.maintenance_step_ended(now, task, vm, result);
             }
-            Some(TaskWork::PowerOnHost { .. }) | None => {
+            Some(TaskWork::PowerOnHost { .. } | TaskWork::Remediate(_)) | None => {
                 unreachable!("{task} has no step like {step:?}")
             }
         }

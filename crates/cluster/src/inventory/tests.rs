@@ -13,6 +13,7 @@ mod naming;
 mod permissions;
 mod power;
 mod random;
+mod remediation;
 mod reports;
 mod reservations;
 mod rules;
@@ -91,7 +92,7 @@ impl World {
                 let id = it.find_host(name)?;
                 let reports = vms.iter().map(|vm| report(it, vm)).collect();
                 let claim = it.host(id)?.claim;
-                let about = HostAbout::default();
+                let about = HostAbout { runs_hooks: true, ..HostAbout::default() };
                 let hello = HostHello { claim, driver: DriverKind::Simulated, about, vms: reports };
                 it.handle_host_connected(now, id, hello)
             }
@@ -136,6 +137,11 @@ impl World {
                 self.reload();
                 Ok(())
             }
+            [
+                "remediate" | "upgrade" | "resume" | "hook" | "box" | "seat" | "boot" | "real"
+                | "wait" | "halt",
+                ..,
+            ] => remediation::apply(self, words),
             [verb, vm] if verb != "ha" => self.simple(verb, vm),
             [verb @ ("revert" | "unsnapshot"), vm, snapshot] => {
                 let vm = it.find_vm(vm)?;
@@ -231,6 +237,7 @@ impl World {
     /// Writes down what follows from a line, and checks what must always hold.
     fn settle(&mut self) {
         self.now = self.now + core::time::Duration::from_secs(1);
+        self.inventory.advance_remediations(self.now);
         assert!(!self.inventory.ha_push(usize::MAX), "all are told");
         self.inventory.assert_invariants();
         self.write_events();
@@ -298,6 +305,10 @@ impl World {
             ToHost::Mounts(_) => "mounts".into(),
             ToHost::Ha(cluster) => std::format!("ha generation {}", cluster.generation),
             ToHost::HaSaved(number) => std::format!("ha reports to {number} are saved"),
+            ToHost::Hook(order) => {
+                let verb = if order.is_check { "look for" } else { "run" };
+                std::format!("{verb} hook {}", order.name)
+            }
             ToHost::Hello { .. } | ToHost::Ping => panic!("the inventory does not say {message:?}"),
         }
     }

@@ -66,6 +66,8 @@ pub enum EventKind {
     HostEnteredMaintenance,
     /// A host takes VMs again.
     HostExitedMaintenance,
+    /// A remediation has come a step further with a host.
+    HostRemediation,
     /// A host's power was pulled, in a drill.
     HostFailed,
     /// A host's power was given back.

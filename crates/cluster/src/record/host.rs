@@ -155,4 +155,10 @@ pub struct HostAbout {
     pub accelerator: String,
     /// Changes at every start of the agent.
     pub boot: u64,
+    /// The name under which the agent's program was put in place; empty for the box's own.
+    #[serde(default)]
+    pub agent: String,
+    /// Whether it runs hooks; agents before remediation do not.
+    #[serde(default)]
+    pub runs_hooks: bool,
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entity::EntityRef;
 use super::migration::MigrationFigures;
+use super::remediation::Remediation;
 
 /// A piece of work that takes time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,8 @@ pub enum TaskWork {
         /// The host.
         host: HostId,
     },
+    /// Hosts that are worked on, one after the other.
+    Remediate(Remediation),
 }
 
 /// VMs that are moved, some at a time.

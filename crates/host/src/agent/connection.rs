@@ -78,6 +78,7 @@ pub(super) async fn greet(stream: Stream) -> Result<Caller, HelloError> {
             | ToHost::Unregister { .. }
             | ToHost::Ha(_)
             | ToHost::HaSaved(_)
+            | ToHost::Hook(_)
             | ToHost::Ping,
         )
         | None => Err(HelloError::Missing),

@@ -136,6 +136,8 @@ async fn greet(
         driver,
         accelerator,
         boot,
+        agent,
+        runs_hooks,
         vms,
     } = answer.ok_or(ConnectionEnd::Closed)?
     else {
@@ -147,7 +149,7 @@ async fn greet(
     if answered != name {
         return Err(ConnectionEnd::Name { answered });
     }
-    let about = HostAbout { version: racknest, accelerator, boot };
+    let about = HostAbout { version: racknest, accelerator, boot, agent, runs_hooks };
     Ok(HostHello { claim, driver, about, vms })
 }
 
@@ -177,6 +179,7 @@ async fn hear(
             | FromHost::Progress { .. }
             | FromHost::Migrated { .. }
             | FromHost::Ha(_)
+            | FromHost::Hook { .. }
             | FromHost::Hello { .. }) => core.host_said(connection, message).await,
             message @ FromHost::VmChanged { .. } => {
                 if let FromHost::VmChanged { report, .. } = &message {

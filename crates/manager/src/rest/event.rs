@@ -54,6 +54,7 @@ fn message(event: &EventRecord) -> String {
         EventKind::HostConnectionLost => format!("host '{name}' no longer answers"),
         EventKind::HostEnteredMaintenance => format!("host '{name}' is in maintenance"),
         EventKind::HostExitedMaintenance => format!("host '{name}' takes VMs again"),
+        EventKind::HostRemediation => format!("remediation of host '{name}'"),
         EventKind::HostFailed => format!("the power of host '{name}' was pulled"),
         EventKind::HostRecovered => format!("host '{name}' got its power back"),
         EventKind::LinkCut => format!("a cable of host '{name}' was pulled"),

@@ -79,6 +79,7 @@ fn show(inventory: &Inventory, usage: &Usage<'_>, host: &HostRecord) -> Host {
         },
         accelerator: host.about.accelerator.clone(),
         version: host.about.version.clone(),
+        agent: host.about.agent.clone(),
         cores: host.claim.cores,
         core_mhz: host.claim.core_mhz,
         memory_mib: host.claim.memory.mib(),

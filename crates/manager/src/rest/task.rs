@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::call::{Call, Desk, Sight, View, not_yours};
 use super::convert::{Cut, time};
+use super::remediation;
 use super::routes::Routes;
 
 pub(super) fn mount(routes: Routes) -> Routes {
@@ -51,6 +52,15 @@ pub(super) fn show(task: &TaskRecord) -> Task {
         deploy: match &task.work {
             TaskWork::Deploy(deploy) => Some(progress(deploy)),
             TaskWork::Step
+            | TaskWork::EnterMaintenance { .. }
+            | TaskWork::ReturnVms { .. }
+            | TaskWork::PowerOnHost { .. }
+            | TaskWork::Remediate(_) => None,
+        },
+        remediation: match &task.work {
+            TaskWork::Remediate(work) => Some(remediation::progress(work)),
+            TaskWork::Step
+            | TaskWork::Deploy(_)
             | TaskWork::EnterMaintenance { .. }
             | TaskWork::ReturnVms { .. }
             | TaskWork::PowerOnHost { .. } => None,

@@ -26,6 +26,13 @@ pub(crate) fn run_all(home: &BoxHome, file: &BoxFile) -> anyhow::Result<()> {
     racknest_host::run_many(configs.collect::<anyhow::Result<_>>()?)
 }
 
+/// The name under which this program was put in place as an agent; empty if it was not.
+fn agent_name(home: &BoxHome) -> String {
+    let program = std::env::current_exe().unwrap_or_default();
+    let name = program.strip_prefix(home.agents()).ok().and_then(std::path::Path::to_str);
+    name.unwrap_or_default().to_owned()
+}
+
 fn config(home: &BoxHome, file: &BoxFile, entry: &HostEntry) -> anyhow::Result<HostConfig> {
     let config = HostConfig {
         name: entry.name.clone(),
@@ -38,6 +45,8 @@ fn config(home: &BoxHome, file: &BoxFile, entry: &HostEntry) -> anyhow::Result<H
         state: home.host(&entry.name),
         run: file.host_run(&entry.name),
         underlay: file.underlay(),
+        agent: agent_name(home),
+        hooks: Some(home.hooks()),
         seed: 0,
         memory: file.memory.marks(),
         qemu: QemuOptions {

@@ -4,13 +4,14 @@
 //! processes running. They outlive it: when it is killed and started again, it finds them.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 use clap::{Arg, ArgMatches, Command};
 use racknest_manager::ManagerConfig;
 use racknest_underlay::fabric::{Fabric, FabricConfig};
-use racknest_underlay::{MachineName, NicName, Outlet, Power, PowerConfig, Underlay};
+use racknest_underlay::{MachineName, NicName, Outlet, Power, PowerConfig, ProgramAbout, Underlay};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -18,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::config::BoxFile;
 use super::{BoxHome, host, logs, orphans};
+use crate::print;
 
 /// The manager's name on the underlay.
 pub(crate) const MANAGER: &str = "vcenter";
@@ -41,10 +43,17 @@ pub(crate) fn command() -> Command {
         .subcommand(process("manager"))
         .subcommand(process("host").arg(Arg::new("name").long("name").required(true)))
         .subcommand(process("hosts"))
+        .subcommand(Command::new("about"))
 }
 
 /// Is one of the processes of a box, until it is told to end.
 pub(crate) fn run(role: &str, matches: &ArgMatches) -> anyhow::Result<()> {
+    if role == "about" {
+        // What a box asks a program that is to be an agent.
+        let about = ProgramAbout::own(env!("CARGO_PKG_VERSION"), racknest_host::WIRE_VERSION);
+        print::line(&serde_json::to_string(&about)?);
+        return Ok(());
+    }
     tracing_subscriber::fmt()
         .with_env_filter(
             EnvFilter::try_from_env("RACKNEST_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
@@ -123,7 +132,12 @@ impl Running {
         home.make(&file.run)?;
         let fabric = FabricConfig { socket: file.underlay(), links_file: home.links() };
         let fabric = Fabric::start(fabric).await.context("the box's cables cannot be laid")?;
-        let power = PowerConfig { run: file.run.join("pids"), state_file: home.power() };
+        let power = PowerConfig {
+            run: file.run.join("pids"),
+            state_file: home.power(),
+            programs: home.agents(),
+            own: own_program()?,
+        };
         let power = Power::start(power).context("the box gets no power")?;
         fabric.serve_power(power.clone());
         let gateway = start_gateway(&fabric, &file.underlay()).await?;
@@ -219,6 +233,15 @@ async fn bound_logs(home: &BoxHome) {
     if let Ok(Err(error)) = bounded {
         tracing::warn!("the logs cannot be looked at: {error}");
     }
+}
+
+/// What tells this program from another: its file, as it was last written.
+fn own_program() -> anyhow::Result<String> {
+    let program = std::env::current_exe().context("this program's file cannot be told")?;
+    // One that was replaced while it ran is another from the next start on.
+    let about = fs_err::metadata(&program).map(|it| (it.len(), it.mtime(), it.mtime_nsec()));
+    let (size, seconds, nanos) = about.unwrap_or_default();
+    Ok(format!("{} {size} {seconds}.{nanos}", program.display()))
 }
 
 /// Plugs the gateway in, which answers until its task is aborted.

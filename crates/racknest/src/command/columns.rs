@@ -68,6 +68,21 @@ const TABLE: &[(&str, &[Column])] = &[
             ("HA", "ha.role"),
             ("HEALTH", "ha.health"),
             ("GUEST CODE", "accelerator"),
+            ("VERSION", "version"),
+            ("AGENT", "agent"),
+        ],
+    ),
+    (
+        "cluster_remediate",
+        &[
+            ("PLACE", "place"),
+            ("HOST", "host"),
+            ("ON", "vms_powered_on"),
+            ("OFF", "vms_powered_off"),
+            ("HA PRIMARY", "is_primary"),
+            ("IN MAINTENANCE", "in_maintenance"),
+            ("DONE", "is_done"),
+            ("BLOCKED BECAUSE", "blocked"),
         ],
     ),
     (

@@ -187,6 +187,25 @@ impl Desk {
     }
 }
 
+/// Puts the agent in place that is named by a file, and names it in the request instead. A host that
+/// is upgraded gets this program if none is named.
+pub(crate) fn place_agent(client: &Client, id: &str, body: &mut Value) -> anyhow::Result<()> {
+    let path = match body["agent"].as_str() {
+        Some(agent) if agent.contains('/') => std::path::absolute(agent)?,
+        None if id == "host_upgrade" => std::env::current_exe()?,
+        Some(_) | None => return Ok(()),
+    };
+    let Some(desk) = Desk::of(client)? else {
+        bail!(
+            "an agent is put in place on the machine of the box, by who owns it: do that there, and \
+             name it here as 'racknest host list' shows it"
+        );
+    };
+    let staged = ask(desk.control.stage_program(&path))?;
+    body["agent"] = Value::String(staged.name.into());
+    Ok(())
+}
+
 fn faults(slowing: &LinkSlowing) -> LinkFaults {
     let one = Impairment {
         is_cut: slowing.cut,

@@ -6,7 +6,7 @@ use racknest_api::operation::{AnswerForm, Method};
 use racknest_api::v1::task::Task;
 use serde_json::Value;
 
-use super::desk::Desk;
+use super::desk::{self, Desk};
 use super::select::{Target, is_pattern, targets};
 use super::verb::Verb;
 use super::{Setting, columns, input, path_argument, task};
@@ -19,8 +19,11 @@ const SHOWN: &[&str] = &["cluster_drs"];
 /// Carries out a verb.
 pub(crate) fn run(verb: &Verb, matches: &ArgMatches, setting: &Setting) -> anyhow::Result<()> {
     let inputs = input::inputs(&verb.row);
-    let (query, body) = input::read(&inputs, matches)?;
+    let (query, mut body) = input::read(&inputs, matches)?;
     let client = setting.client()?;
+    if matches!(verb.row.id, "host_upgrade" | "cluster_remediate") {
+        desk::place_agent(&client, verb.row.id, &mut body)?;
+    }
     if verb.is_list() {
         return list(verb, matches, setting, &client, &query);
     }

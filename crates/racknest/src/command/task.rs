@@ -76,20 +76,24 @@ fn done_text(total: u64, ended: &[Task]) -> String {
     }
 }
 
-/// How many things a task is about: a deployment's VMs, else one.
+/// How many things a task is about: a deployment's VMs, a remediation's hosts, else one.
 fn size(task: &Task) -> u64 {
-    task.deploy.as_ref().map_or(1, |deploy| u64::from(deploy.count))
+    let hosts = task.remediation.as_ref().map_or(1, |hosts| u64::from(hosts.host_count));
+    task.deploy.as_ref().map_or(hosts, |deploy| u64::from(deploy.count))
 }
 
 fn part_done(task: &Task) -> u64 {
-    task.deploy.as_ref().map_or(0, |deploy| u64::from(deploy.done + deploy.failed))
+    let hosts = task.remediation.as_ref().map_or(0, |hosts| u64::from(hosts.done));
+    task.deploy.as_ref().map_or(hosts, |deploy| u64::from(deploy.done + deploy.failed))
 }
 
 fn failures(task: &Task) -> u32 {
     match (&task.deploy, task.state) {
         (Some(deploy), TaskState::Error) => deploy.failed.max(1),
         (Some(deploy), TaskState::Running | TaskState::Success) => deploy.failed,
-        (None, TaskState::Error) => 1,
+        (None, TaskState::Error) => {
+            task.remediation.as_ref().map_or(1, |hosts| hosts.host_count - hosts.done)
+        }
         (None, TaskState::Running | TaskState::Success) => 0,
     }
 }
@@ -98,7 +102,8 @@ fn end_of(client: &Client, mut task: Task, on_progress: impl Fn(&Task)) -> anyho
     let id = task.id.to_string();
     while task.state == TaskState::Running {
         on_progress(&task);
-        let seconds = if task.deploy.is_some() { TICK_SECONDS } else { WAIT_SECONDS };
+        let has_bar = task.deploy.is_some() || task.remediation.is_some();
+        let seconds = if has_bar { TICK_SECONDS } else { WAIT_SECONDS };
         let wait = TaskWait { wait_seconds: Some(seconds) };
         task = client.call::<TaskShow>(&[&id], &wait, &Nothing {})?;
     }

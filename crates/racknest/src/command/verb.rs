@@ -156,6 +156,19 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("drill_undo", &["racknest drill undo last"]),
     ("drill_show", &["racknest drill show last"]),
     ("host_health", &["racknest host health esx03 moderate --part memory"]),
+    (
+        "cluster_remediate",
+        &[
+            "racknest cluster remediate lab --hook patch.sh --dry-run",
+            "racknest cluster remediate lab --hook patch.sh",
+            "racknest cluster remediate lab --agent ./racknest --host esx01 --host esx02",
+            "racknest cluster remediate lab --resume",
+        ],
+    ),
+    (
+        "host_upgrade",
+        &["racknest host upgrade esx01", "racknest host upgrade esx01 --agent ./racknest"],
+    ),
     ("host_add", &["racknest host add esx09 --cluster lab --rack rack2"]),
     (
         "stats_query",

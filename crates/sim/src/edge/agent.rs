@@ -137,7 +137,11 @@ impl World {
                 }
             }
             // A job that runs is finished: every request is answered, cancelled or not.
-            ToHost::Cancel { .. } | ToHost::Hello { .. } | ToHost::Mounts(_) | ToHost::Ping => {}
+            ToHost::Cancel { .. }
+            | ToHost::Hello { .. }
+            | ToHost::Mounts(_)
+            | ToHost::Hook(_)
+            | ToHost::Ping => {}
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use racknest_types::fault::Fault;
 
@@ -10,8 +11,8 @@ use crate::fabric::plant::Plant;
 use crate::fabric::record::Group;
 use crate::packet::PacketSocket;
 use crate::wire::{
-    ITEMS_PER_REPLY, LinkState, MESSAGE_MAX, Order, OutletState, Reply, StorageLink, VERSION,
-    encode,
+    ITEMS_PER_REPLY, LinkState, MESSAGE_MAX, Order, OutletState, Reply, StagedProgram, StorageLink,
+    VERSION, encode,
 };
 
 /// Serves orders until whoever gives them hangs up.
@@ -41,6 +42,7 @@ async fn serve_orders(plant: &Plant, socket: &PacketSocket, version: u32) -> io:
             Ok(Outcome::Links(links)) => tell_links(socket, links).await?,
             Ok(Outcome::Power(outlets)) => tell_power(socket, outlets).await?,
             Ok(Outcome::Storage(adapters)) => tell_storage(socket, adapters).await?,
+            Ok(Outcome::Program(program)) => reply(socket, &Reply::Program(program)).await?,
             Ok(Outcome::Groups(groups)) => reply(socket, &Reply::Groups { groups }).await?,
             Err(fault) => reply(socket, &Reply::Failed(fault)).await?,
         }
@@ -54,6 +56,7 @@ enum Outcome {
     Storage(Vec<StorageLink>),
     Groups(Vec<Group>),
     Power(Vec<OutletState>),
+    Program(StagedProgram),
 }
 
 async fn serve_order(plant: &Plant, order: Order) -> Result<Outcome, Fault> {
@@ -74,6 +77,19 @@ async fn serve_order(plant: &Plant, order: Order) -> Result<Outcome, Fault> {
         Order::PowerOn { machine } => plant.power()?.on(&machine).await?,
         Order::Hang { machine, is_hung } => plant.power()?.hang(&machine, is_hung).await?,
         Order::Kill { machine } => plant.power()?.kill(&machine).await?,
+        Order::Stage { path } => {
+            return plant.power()?.stage_program(&path).await.map(Outcome::Program);
+        }
+        Order::Program { program } => {
+            return plant.power()?.staged_program(&program).await.map(Outcome::Program);
+        }
+        Order::Try { machine, program, limit_ms } => {
+            let limit = Duration::from_millis(limit_ms);
+            plant.power()?.try_program(&machine, &program, limit).await?;
+        }
+        Order::Keep { machine, program } => {
+            plant.power()?.keep_program(&machine, &program).await?;
+        }
         Order::Stop => plant.power()?.stop().await?,
     }
     Ok(Outcome::Done)

@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Hang(bool, oneshot::Sender<Result<(), Fault>>),
     /// The process is killed, and started again.
     Kill(oneshot::Sender<Result<(), Fault>>),
+    /// The process is asked to end, and another program started in its place. Its guests run on.
+    Replace(OsString, oneshot::Sender<Result<(), Fault>>),
     /// The end of the box: process and guests are asked to end.
     Stop(oneshot::Sender<Result<(), Fault>>),
 }
@@ -81,6 +83,8 @@ enum Pause {
     Off,
     /// Until the time is over.
     Restart,
+    /// For no time: another program takes its place.
+    Start,
     /// For good.
     End,
 }
@@ -112,6 +116,7 @@ impl Keeper {
                 Pause::End => return,
                 Pause::Off => self.stay_off().await,
                 Pause::Restart => self.wait_to_restart().await,
+                Pause::Start => self.keep_running().await,
             };
         }
     }
@@ -150,6 +155,9 @@ impl Keeper {
                 }
                 // That it ends is then seen as for any other process.
                 Some(Command::Kill(done)) => self.signal(&process, Signal::KILL, done),
+                Some(Command::Replace(program, done)) => {
+                    return self.replace(process, program, done).await;
+                }
                 Some(Command::Off(done)) => return self.turn_off(Some(process), done).await,
                 Some(Command::Stop(done)) => return self.stop(Some(process), done).await,
             }
@@ -164,6 +172,11 @@ impl Keeper {
             Some(Command::Stop(done)) => self.stop(None, done).await,
             Some(Command::Hang(_, done) | Command::Kill(done)) => {
                 answer(done, Err(self.not_running()));
+                Pause::Off
+            }
+            Some(Command::Replace(program, done)) => {
+                self.set_program(program);
+                answer(done, Ok(()));
                 Pause::Off
             }
             Some(Command::On(done)) => {
@@ -183,6 +196,11 @@ impl Keeper {
             Ok(Some(Command::Off(done))) => return self.turn_off(None, done).await,
             Ok(Some(Command::Stop(done))) => return self.stop(None, done).await,
             Ok(Some(Command::On(done))) => answer(done, Ok(())),
+            Ok(Some(Command::Replace(program, done))) => {
+                self.set_program(program);
+                answer(done, Ok(()));
+                return Pause::Start;
+            }
             Ok(Some(Command::Hang(_, done) | Command::Kill(done))) => {
                 answer(done, Err(self.not_running()));
             }
@@ -190,6 +208,30 @@ impl Keeper {
         }
         self.state.send_modify(|state| state.restarts += 1);
         self.keep_running().await
+    }
+
+    /// The process may take its leave, which is what lets nobody take it for dead.
+    async fn replace(
+        &mut self,
+        mut process: Process,
+        program: OsString,
+        done: oneshot::Sender<Result<(), Fault>>,
+    ) -> Pause {
+        self.set_state(PowerState::Restarting);
+        let stopped = process.stop(STOP_GRACE).await;
+        self.forget_process();
+        self.set_program(program);
+        answer(done, stopped.map_err(|error| self.fault("stop", &error)));
+        // Whatever was not stopped is found again by the next look.
+        Pause::Start
+    }
+
+    fn set_program(&mut self, program: OsString) {
+        if let Some(word) = self.outlet.argv.first_mut() {
+            *word = program;
+        }
+        self.pause = PAUSE_MIN;
+        self.state.send_modify(|state| state.last_exit = None);
     }
 
     async fn turn_off(

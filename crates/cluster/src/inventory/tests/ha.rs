@@ -100,6 +100,7 @@ fn heard(it: &Inventory, news: &[&str]) -> Result<HaNews, Fault> {
                 "live" => HostHealth::Live,
                 "suspected" => HostHealth::Suspected,
                 "dead" => HostHealth::Dead,
+                "away" => HostHealth::Away,
                 _ => panic!("no such health: {health}"),
             };
             HaNews::HostState(it.find_host(host)?, health)

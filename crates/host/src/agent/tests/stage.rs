@@ -347,7 +347,9 @@ impl<D: Driver> Stage<D> {
         let (registry, records) = Registry::open(&host.layout).unwrap();
         let parts = Parts {
             name: name.into(),
+            agent: "racknest-9".into(),
             claim: CLAIM,
+            hooks: host.hooks(name),
             driver: Arc::clone(&driver),
             registry,
             records,
