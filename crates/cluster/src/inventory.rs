@@ -32,6 +32,7 @@ pub mod index;
 pub mod layer;
 pub mod maintenance;
 pub mod network;
+pub mod nic;
 pub mod placement;
 pub mod pool;
 pub mod power_group;

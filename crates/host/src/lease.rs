@@ -313,7 +313,7 @@ pub fn fault(name: &str, failure: &StartFailure) -> Fault {
 
 /// What the file system's failure means for a start.
 fn failure(error: &io::Error) -> StartFailure {
-    StartFailure::Failed(format!("cannot use its run lease: {error}"))
+    StartFailure::Failed(crate::fault::from_io("use its run lease", error).message)
 }
 
 async fn on_disk<T: Send + 'static>(

@@ -6,16 +6,13 @@
 
 use std::path::Path;
 
-use racknest_cluster::inventory::access::ADMIN_ROLE;
+use racknest_cluster::inventory::access::{ADMIN_ROLE, ADMINISTRATOR};
 use racknest_cluster::record::entity::EntityRef;
 use racknest_types::fault::Fault;
 
 use crate::core::Core;
 use crate::session::password::{self, Passwords};
 use crate::whole_file;
-
-/// The name of the first user.
-pub(crate) const ADMINISTRATOR: &str = "administrator";
 
 /// The file in the manager's directory that holds the first user's first password.
 pub(crate) const PASSWORD_FILE: &str = "password";

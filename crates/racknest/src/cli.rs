@@ -33,11 +33,12 @@ pub(crate) struct UsageError(String);
 /// Carries out the command line.
 pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
     let words: Vec<OsString> = words.into_iter().collect();
+    let first = asked(&words).map(|word| format!("racknest {word}"));
     let matches = match tree(asked(&words)).try_get_matches_from(words) {
         Ok(matches) => matches,
         // Help and version are printed as they are.
         Err(error) if is_help(&error) => error.exit(),
-        Err(error) => return Err(UsageError(one_line(&error.to_string())).into()),
+        Err(error) => return Err(UsageError(one_line(&error.to_string(), first)).into()),
     };
     let setting = Setting::read(&matches);
     let (path, last) = path(&matches);
@@ -67,8 +68,10 @@ fn is_help(error: &clap::Error) -> bool {
 }
 
 /// What clap says in paragraphs, in one line: what is wrong, a hint if it has one, where to read on.
-fn one_line(text: &str) -> String {
-    let (mut what, mut hint, mut command) = (vec![], vec![], "racknest".to_owned());
+/// Of a wrong value it does not say which command has it: then it is the first word's.
+fn one_line(text: &str, first: Option<String>) -> String {
+    let (mut what, mut hint) = (vec![], vec![]);
+    let mut command = first.unwrap_or_else(|| "racknest".to_owned());
     for paragraph in text.split("\n\n") {
         let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Some(error) = words.strip_prefix("error: ") {
@@ -102,11 +105,11 @@ pub(crate) fn tree(asked: Option<&str>) -> Command {
         .args(Setting::arguments())
         .after_help(EXAMPLES)
         .subcommand(with_examples(
-            UpArgs::augment_args(Command::new("up").about("Bring a box up")),
+            UpArgs::augment_args(Command::new("up")).about("Bring a box up"),
             &["racknest up", "racknest up racknest.toml --alive 6", "racknest up --print"],
         ))
         .subcommand(with_examples(
-            DownArgs::augment_args(Command::new("down").about("Bring a box down")),
+            DownArgs::augment_args(Command::new("down")).about("Bring a box down"),
             &["racknest down", "racknest down --destroy --yes"],
         ))
         .subcommand(with_examples(
@@ -114,22 +117,18 @@ pub(crate) fn tree(asked: Option<&str>) -> Command {
             &["racknest status", "racknest status -o json"],
         ))
         .subcommand(with_examples(
-            DeployArgs::augment_args(
-                Command::new("diff").about("Show what `apply` would do; ends with 1 if anything"),
-            ),
+            DeployArgs::augment_args(Command::new("diff"))
+                .about("Show what `apply` would do; ends with 1 if anything"),
             &["racknest diff racknest.toml"],
         ))
         .subcommand(with_examples(
-            DeployArgs::augment_args(
-                Command::new("apply").about("Make the rack what a deployment file says"),
-            ),
+            DeployArgs::augment_args(Command::new("apply"))
+                .about("Make the rack what a deployment file says"),
             &["racknest apply racknest.toml", "racknest apply racknest.toml --prune"],
         ))
         .subcommand(with_examples(
-            SimulateArgs::augment_args(
-                Command::new("simulate")
-                    .about("Play years of failures, and say what they would do"),
-            ),
+            SimulateArgs::augment_args(Command::new("simulate"))
+                .about("Play years of failures, and say what they would do"),
             &[
                 "racknest simulate",
                 "racknest simulate racknest.toml --years 100",
@@ -139,8 +138,9 @@ pub(crate) fn tree(asked: Option<&str>) -> Command {
     root.subcommands(command::kinds(asked))
         .subcommand(with_examples(
             ProfileCommand::augment_subcommands(
-                Command::new("profile").about("The racks that are known").subcommand_required(true),
-            ),
+                Command::new("profile").subcommand_required(true).arg_required_else_help(true),
+            )
+            .about("The racks that are known"),
             &[
                 "racknest profile list",
                 "racknest profile add office --address https://10.0.0.5:8443 --certificate ca.pem",

@@ -80,6 +80,18 @@ impl Setting {
         ]
     }
 
+    /// Says what is so anyway, for who is used to saying it. No argument of every command: one verb
+    /// has a `--wait` of its own.
+    pub(crate) fn wait_argument() -> Arg {
+        Arg::new("waits")
+            .long("wait")
+            .display_order(1003)
+            .help_heading(COMMON)
+            .action(ArgAction::SetTrue)
+            .conflicts_with("no-wait")
+            .help("Wait for tasks to end, as is done anyway")
+    }
+
     /// What the command line says.
     pub(crate) fn read(matches: &ArgMatches) -> Self {
         Self {

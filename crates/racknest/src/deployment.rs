@@ -156,7 +156,11 @@ pub(crate) fn parse(text: &str) -> Result<File, String> {
     toml::from_str(text).map_err(|error| {
         let end = error.span().map_or(0, |span| span.start);
         let line = 1 + text[..end].matches('\n').count();
-        format!("{line}: {}", error.message().replace('\n', ", "))
+        let what = error.message().replace('\n', ", ");
+        match text.lines().nth(line - 1).map(str::trim) {
+            Some(words) if !words.is_empty() => format!("{line}: `{words}`: {what}"),
+            Some(_) | None => format!("{line}: {what}"),
+        }
     })
 }
 

@@ -30,7 +30,7 @@ use crate::deployment::config::{BootName, DriverName, File};
 use crate::deployment::guest::Guest;
 use crate::deployment::{self, Deployment, Overrides, actual, plan};
 use crate::login::log_in;
-use crate::profile::boxes_directory;
+use crate::profile::{Profiles, boxes_directory};
 use crate::{down, print, status};
 
 /// Where the manager listens when nothing else is said: this machine only.
@@ -75,7 +75,7 @@ pub(crate) struct UpArgs {
     /// The name of the box and of its profile
     #[arg(long)]
     name: Option<String>,
-    /// The directory of the box [default: NAME in ~/.local/share/racknest]
+    /// The directory of the box [default: where it is, or NAME in ~/.local/share/racknest]
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Where the manager listens [default: 127.0.0.1:8443]
@@ -341,8 +341,24 @@ fn said_by(args: &UpArgs) -> String {
 pub(crate) fn home(directory: Option<&Path>, name: Option<&str>) -> anyhow::Result<BoxHome> {
     match directory {
         Some(directory) => BoxHome::new(directory),
-        None => BoxHome::new(&boxes_directory()?.join(name.unwrap_or("lab"))),
+        None => {
+            let name = name.unwrap_or("lab");
+            match known_home(&Profiles::load()?, name)? {
+                Some(home) => Ok(home),
+                None => BoxHome::new(&boxes_directory()?.join(name)),
+            }
+        }
     }
+}
+
+/// A box that was made in another directory is found under its name all the same: its profile knows.
+fn known_home(profiles: &Profiles, name: &str) -> anyhow::Result<Option<BoxHome>> {
+    let profile = profiles.file.profiles.get(name);
+    let Some(directory) = profile.and_then(|profile| profile.directory.as_deref()) else {
+        return Ok(None);
+    };
+    let home = BoxHome::new(directory)?;
+    Ok(home.load()?.is_some().then_some(home))
 }
 
 fn find_program(name: &str) -> anyhow::Result<PathBuf> {

@@ -20,6 +20,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("vm list --frobnicate", &["frobnicate"]),
     ("vm list -o yaml", &["yaml"]),
     ("vm create", &["name"]),
+    ("up --listen 8443", &["8443", "racknest up --help"]),
     ("--profile nowhere vm list", &["nowhere"]),
     // Names that are not there
     ("vm show ghost", &["ghost"]),
@@ -63,6 +64,25 @@ const WRONG: &[(&str, &[&str])] = &[
     ("vm clone template1 all --count 100000000", &["clones"]),
     ("vm edit vm01 --vcpus 0", &["vcpu"]),
     ("vm edit vm01", &["nothing"]),
+    ("vm edit vm01 --grow-disk 0=1GiB", &["shrink"]),
+    ("vm edit vm01 --grow-disk 7=20GiB", &["disk 7"]),
+    ("vm edit vm01 --grow-disk 20GiB", &["20GiB", "0=16GiB"]),
+    ("vm edit vm01 --remove-disk 9", &["disk 9"]),
+    ("vm edit vm01 --remove-nic 9", &["adapter 9"]),
+    ("vm edit vm01 --memory 64MiB", &["started with"]),
+    ("vm edit vm01 --edit-nic 0,mac=01:00:00:00:00:01", &["group"]),
+    ("vm edit vm01 --edit-nic 0,mac=oops", &["oops", "02:00:00:00:00:01"]),
+    // Places that cannot be
+    ("vm move vm01 --folder ghost", &["ghost"]),
+    ("vm move vm01 --folder /datacenter1/host", &["/datacenter1/host"]),
+    ("folder create web ghost", &["ghost"]),
+    ("folder move ghost /datacenter1/vm", &["ghost"]),
+    ("folder move /datacenter1/vm /datacenter1/host", &["datacenter"]),
+    ("pool move ghost lab", &["ghost"]),
+    ("pool move Resources lab", &["all of cluster 'lab'"]),
+    ("host move esx01 ghost", &["ghost"]),
+    ("user edit administrator --name root", &["administrator"]),
+    ("role edit ReadOnly --name Reader", &["built in"]),
     // States that do not allow it
     ("vm power-on vm01", &["vm01", "on"]),
     ("vm power-off vm03", &["vm03", "off"]),
@@ -114,6 +134,7 @@ fn wrong_words_of_up_start_nothing() {
         (&["--alive", "3", "--vms", "2"], "alive"),
         (&["--simulated", "--alive", "1"], "alive"),
         (&["not-there.toml"], "not-there.toml"),
+        (&["--name", "a/b"], "a/b"),
     ] {
         let lab = Lab::new();
         lab.start(words).refused(&[says]);

@@ -111,3 +111,53 @@ fn down_destroy_leaves_no_file() {
     lab.assert_nothing_is_left();
     assert!(!lab.directory().exists(), "the box's directory is left");
 }
+
+#[test]
+fn what_is_in_the_inventory_is_changed_moved_and_renamed_by_command() {
+    let lab = Lab::simulated(2, 2);
+    for line in [
+        "vm edit vm01 --grow-disk 0=16GiB --edit-nic 0,mac=02:00:00:00:00:01 --add-disk 1GiB",
+        "vm edit vm01 --remove-disk 1 --wait",
+        "folder create web /datacenter1/vm",
+        "folder create old /datacenter1/vm",
+        "vm move vm01 --folder web",
+        "folder move web old",
+        "pool create gold --parent lab --memory-reservation 1024",
+        "pool create silver --parent lab",
+        "vm move vm01 --pool gold",
+        "pool move gold silver",
+        "role create watcher --privilege System.Read",
+        "role edit watcher --name guard",
+        "cluster create spare",
+        "host maintenance enter esx02",
+        "host move esx02 spare",
+    ] {
+        lab.say(line).done();
+    }
+    let rest = lab.rest();
+    lab.say("vm show /datacenter1/vm/old/web/vm01").done();
+    let vm = rest.vm("vm01");
+    assert_eq!(vm.nics[0].mac, "02:00:00:00:00:01");
+    let sizes: Vec<u64> = vm.disks.iter().map(|disk| disk.capacity_bytes >> 30).collect();
+    assert_eq!(sizes, [16]);
+    lab.say("vm edit vm02 --edit-nic 0,mac=02:00:00:00:00:01").refused(&["vm01"]);
+    lab.say("pool move silver gold").refused(&["itself"]);
+    let pools = lab.say("pool list --name gold").stdout();
+    assert!(pools.contains("silver"), "{pools}");
+    let hosts = lab.say("host list").stdout();
+    assert!(
+        hosts.lines().any(|line| line.starts_with("esx02") && line.contains("spare")),
+        "{hosts}"
+    );
+    assert!(lab.say("role list -o name").stdout().contains("guard"));
+}
+
+#[test]
+fn a_box_in_a_directory_of_its_own_is_found_under_its_name() {
+    let lab = Lab::simulated(1, 1);
+    lab.say("down --name lab").done();
+    assert!(lab.processes().is_empty());
+    lab.say("up --name lab").done();
+    assert_eq!(powered_on(&lab.rest()), 1);
+    assert!(!lab.root().join("data/racknest/lab").exists(), "no second box was made");
+}

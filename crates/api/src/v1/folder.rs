@@ -21,6 +21,9 @@ operations! {
     /// Gives a folder another name.
     FolderRename = "folder_rename": Post "/api/v1/folders/{folder}/rename",
         access Privilege("Folder.Rename"), body Json(Rename), answer Json(Folder);
+    /// Moves a folder with all that is in it into another.
+    FolderMove = "folder_move": Post "/api/v1/folders/{folder}/move",
+        access Privilege("Folder.Move"), body Json(NewParent), answer Json(Folder);
     /// Deletes an empty folder.
     FolderDelete = "folder_delete": Delete "/api/v1/folders/{folder}",
         access Privilege("Folder.Delete"), answer Empty(Nothing);
@@ -84,6 +87,14 @@ pub struct NewFolder {
     /// Its name.
     pub name: String,
     /// The folder it goes to, which also says what it may hold: id, name or path.
+    pub parent: String,
+}
+
+/// Another place for an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewParent {
+    /// What it is in from then on: id, name or path.
     pub parent: String,
 }
 

@@ -21,6 +21,9 @@ operations! {
     /// Adds a host to a cluster and connects to it.
     HostAdd = "host_add": Post "/api/v1/hosts",
         access Privilege("Host.Inventory.AddHostToCluster"), body Json(NewHost), answer Created(Host);
+    /// Moves a host, which is in maintenance and without VMs, to another cluster.
+    HostMove = "host_move": Post "/api/v1/hosts/{host}/move",
+        access Privilege("Host.Inventory.MoveHost"), body Json(HostMoveSpec), answer Json(Host);
     /// Removes a host without VMs from the inventory.
     HostRemove = "host_remove": Delete "/api/v1/hosts/{host}",
         access Privilege("Host.Inventory.RemoveHostFromCluster"), answer Empty(Nothing);
@@ -69,6 +72,14 @@ operations! {
     /// Plugs the cable of a host's NIC or storage adapter back in, and makes it whole.
     LinkRestore = "link_restore": Post "/api/v1/hosts/{host}/links/{nic}/restore",
         access Privilege("Host.Config.Network"), answer Json(Link);
+}
+
+/// Where a host goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostMoveSpec {
+    /// The cluster: id or name.
+    pub cluster: String,
 }
 
 /// A host: a machine whose agent runs VMs.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::operation::{Nothing, operations};
 use crate::page::Page;
 use crate::reference::Reference;
+use crate::v1::folder::NewParent;
 
 operations! {
     /// Lists the resource pools.
@@ -21,6 +22,9 @@ operations! {
     /// Changes a pool's name, reservations, limits or shares.
     PoolEdit = "pool_edit": Patch "/api/v1/pools/{pool}",
         access Privilege("Resource.EditPool"), body Json(PoolPatch), answer Json(Pool);
+    /// Moves a pool with all that is in it into another of its cluster.
+    PoolMove = "pool_move": Post "/api/v1/pools/{pool}/move",
+        access Privilege("Resource.MovePool"), body Json(NewParent), answer Json(Pool);
     /// Deletes a pool; its VMs and pools go to the one it was in.
     PoolDelete = "pool_delete": Delete "/api/v1/pools/{pool}",
         access Privilege("Resource.DeletePool"), answer Empty(Nothing);

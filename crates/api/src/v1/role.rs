@@ -19,7 +19,7 @@ operations! {
     /// Makes a role.
     RoleCreate = "role_create": Post "/api/v1/roles",
         access Privilege("Authorization.ModifyRoles"), body Json(NewRole), answer Created(Role);
-    /// Changes a role's privileges.
+    /// Changes a role's name or privileges; who has it keeps it.
     RoleEdit = "role_edit": Patch "/api/v1/roles/{role}",
         access Privilege("Authorization.ModifyRoles"), body Json(RolePatch), answer Json(Role);
     /// Deletes a role that no permission uses.
@@ -54,12 +54,16 @@ pub struct NewRole {
     pub privileges: BTreeSet<String>,
 }
 
-/// What to change of a role.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// What to change of a role; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct RolePatch {
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// All its privileges.
-    pub privileges: BTreeSet<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privileges: Option<BTreeSet<String>>,
 }
 
 /// A privilege.

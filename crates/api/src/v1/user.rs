@@ -17,7 +17,7 @@ operations! {
     /// Makes a user, who may do nothing before a permission says so.
     UserCreate = "user_create": Post "/api/v1/users",
         access Privilege("Authorization.ModifyUsers"), body Json(NewUser), answer Created(User);
-    /// Changes a user's password, or whether they may log in.
+    /// Changes a user's name or password, or whether they may log in.
     UserEdit = "user_edit": Patch "/api/v1/users/{user}",
         access Privilege("Authorization.ModifyUsers"), body Json(UserPatch), answer Json(User);
     /// Deletes a user with their permissions, sessions and tokens.
@@ -61,6 +61,9 @@ impl std::fmt::Debug for NewUser {
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UserPatch {
+    /// The login name; permissions, sessions and tokens stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The password; all sessions of the user end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
@@ -73,7 +76,7 @@ impl std::fmt::Debug for UserPatch {
     /// Leaves the password out.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut fields = f.debug_struct("UserPatch");
-        fields.field("enabled", &self.enabled).finish_non_exhaustive()
+        fields.field("name", &self.name).field("enabled", &self.enabled).finish_non_exhaustive()
     }
 }
 

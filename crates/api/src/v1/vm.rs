@@ -17,7 +17,8 @@ use crate::v1::folder::Rename;
 use crate::v1::ha::{VmHa, VmHaPatch};
 use crate::v1::task::Task;
 use crate::v1::vm_config::{
-    Boot, Disk, NewDisk, NewNic, Nic, NicPatch, VmAllocation, VmAllocationPatch, Workload,
+    Boot, Disk, DiskGrowth, NewDisk, NewNic, Nic, NicPatch, VmAllocation, VmAllocationPatch,
+    Workload,
 };
 
 operations! {
@@ -391,6 +392,9 @@ pub struct VmPatch {
     /// Empty disks to add.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub add_disks: Vec<NewDisk>,
+    /// Disks to make larger.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grow_disks: Vec<DiskGrowth>,
     /// Keys of disks to remove, with their content.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove_disks: Vec<u32>,

@@ -27,6 +27,16 @@ pub struct NewDisk {
     pub capacity_bytes: u64,
 }
 
+/// A disk to make larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskGrowth {
+    /// Its number on the VM.
+    pub key: u32,
+    /// Its size afterwards: no disk can be made smaller.
+    pub capacity_bytes: u64,
+}
+
 /// A network adapter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Nic {
@@ -40,12 +50,15 @@ pub struct Nic {
     pub is_connected: bool,
 }
 
-/// A network adapter to add; its address is chosen.
+/// A network adapter to add.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewNic {
     /// The network: id or name.
     pub network: String,
+    /// Its address, as in `02:00:00:00:00:01`; one is chosen if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
 }
 
 /// What to change of a network adapter; what is absent stays.
@@ -57,6 +70,9 @@ pub struct NicPatch {
     /// The network: id or name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// Its address, as in `02:00:00:00:00:01`; of a VM that is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
     /// Whether the virtual cable is plugged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_connected: Option<bool>,

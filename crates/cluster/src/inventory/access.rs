@@ -7,6 +7,7 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{PermissionId, RoleId, UserId};
@@ -23,6 +24,9 @@ pub const EVERY_PRIVILEGE: &str = "*";
 /// The privilege to see an object.
 pub const READ: &str = "System.Read";
 
+/// The user that a new box has, under whose name the programs of the box log in.
+pub const ADMINISTRATOR: &str = "administrator";
+
 /// The role that may do everything.
 pub const ADMIN_ROLE: &str = "Admin";
 
@@ -34,6 +38,25 @@ pub const NO_ACCESS_ROLE: &str = "NoAccess";
 
 /// The role for people who use VMs and do not make them.
 pub const OPERATOR_ROLE: &str = "VirtualMachineUser";
+
+/// A change of a user account; what is `None` stays as it is.
+#[derive(Clone, Default)]
+pub struct EditUser {
+    /// The login name.
+    pub name: Option<String>,
+    /// The hash of the password.
+    pub password_hash: Option<String>,
+    /// Whether it may log in.
+    pub enabled: Option<bool>,
+}
+
+impl fmt::Debug for EditUser {
+    /// Leaves the hash out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("EditUser");
+        fields.field("name", &self.name).field("enabled", &self.enabled).finish_non_exhaustive()
+    }
+}
 
 impl Inventory {
     pub(super) fn create_built_in_roles(&mut self) {
@@ -114,13 +137,7 @@ impl Inventory {
         name: &str,
         password_hash: String,
     ) -> Result<UserId, Fault> {
-        check_name_form(name)?;
-        if self.find_user(name).is_ok() {
-            return Err(Fault::new(
-                FaultCode::DuplicateName,
-                format!("user '{name}' exists already"),
-            ));
-        }
+        self.check_user_name(name)?;
         let id = UserId::from_raw(self.next_id());
         self.users.insert(id, UserRecord { id, name: name.into(), password_hash, enabled: true });
         self.touch_created(id);
@@ -128,29 +145,72 @@ impl Inventory {
         Ok(id)
     }
 
-    /// Changes a user's password hash or whether they may log in.
+    /// Changes a user's name, password hash or whether they may log in.
+    ///
+    /// Permissions, sessions and tokens are of the account and stay with another name; so do its
+    /// tasks, which go under it. Events keep the name of their time.
     ///
     /// # Errors
-    /// Nobody would be left who may do everything.
+    /// Nobody would be left who may do everything, or the name cannot be theirs.
     pub fn user_edit(
         &mut self,
         now: Timestamp,
         by: &str,
         id: UserId,
-        password_hash: Option<String>,
-        enabled: Option<bool>,
+        edit: EditUser,
     ) -> Result<(), Fault> {
         let user = self.user(id)?;
-        if enabled == Some(false) && user.enabled {
+        let (old, was_enabled) = (user.name.clone(), user.enabled);
+        let name = edit.name.filter(|name| *name != old);
+        if let Some(name) = &name {
+            self.check_other_name(&old, name)?;
+        }
+        if edit.enabled == Some(false) && was_enabled {
             self.check_other_admin(id)?;
         }
+        if edit.password_hash.is_some() || edit.enabled.is_some() {
+            self.record_event(now, by, id, EventKind::Reconfigured, "");
+        }
         if let Some(user) = self.users.get_mut(&id) {
-            user.password_hash = password_hash.unwrap_or_else(|| user.password_hash.clone());
-            user.enabled = enabled.unwrap_or(user.enabled);
+            user.password_hash = edit.password_hash.unwrap_or_else(|| user.password_hash.clone());
+            user.enabled = edit.enabled.unwrap_or(user.enabled);
         }
         self.touch(id);
-        self.record_event(now, by, id, EventKind::Reconfigured, "");
+        if let Some(name) = name {
+            self.rename_user(id, &old, &name);
+            self.record_event(now, by, id, EventKind::Renamed, format!("from '{old}'"));
+        }
         Ok(())
+    }
+
+    fn check_other_name(&self, old: &str, name: &str) -> Result<(), Fault> {
+        if old == ADMINISTRATOR {
+            return Err(Fault::state(format!(
+                "user '{old}' came with racknest, which logs in under that name; make another user"
+            )));
+        }
+        self.check_user_name(name)
+    }
+
+    fn rename_user(&mut self, id: UserId, old: &str, name: &str) {
+        if let Some(user) = self.users.get_mut(&id) {
+            user.name = name.into();
+        }
+        let own = self.tasks.values().filter(|task| task.user == old).map(|task| task.id);
+        for task in own.collect::<Vec<_>>() {
+            if let Some(task) = self.tasks.get_mut(&task) {
+                task.user = name.into();
+            }
+            self.touch(task);
+        }
+    }
+
+    fn check_user_name(&self, name: &str) -> Result<(), Fault> {
+        check_name_form(name)?;
+        if self.find_user(name).is_err() {
+            return Ok(());
+        }
+        Err(Fault::new(FaultCode::DuplicateName, format!("user '{name}' exists already")))
     }
 
     /// Deletes a user account and its permissions.
@@ -178,13 +238,7 @@ impl Inventory {
         name: &str,
         privileges: BTreeSet<String>,
     ) -> Result<RoleId, Fault> {
-        check_name_form(name)?;
-        if self.find_role(name).is_ok() {
-            return Err(Fault::new(
-                FaultCode::DuplicateName,
-                format!("role '{name}' exists already"),
-            ));
-        }
+        self.check_role_name(name)?;
         let id = RoleId::from_raw(self.next_id());
         self.roles.insert(id, RoleRecord { id, name: name.into(), built_in: false, privileges });
         self.touch_created(id);
@@ -192,23 +246,43 @@ impl Inventory {
         Ok(id)
     }
 
-    /// Changes the privileges of a role.
+    fn check_role_name(&self, name: &str) -> Result<(), Fault> {
+        check_name_form(name)?;
+        if self.find_role(name).is_err() {
+            return Ok(());
+        }
+        Err(Fault::new(FaultCode::DuplicateName, format!("role '{name}' exists already")))
+    }
+
+    /// Changes the name or the privileges of a role; who has it keeps it.
     ///
     /// # Errors
-    /// It is built in.
+    /// It is built in, or the name is taken or cannot be one.
     pub fn role_edit(
         &mut self,
         now: Timestamp,
         by: &str,
         id: RoleId,
-        privileges: BTreeSet<String>,
+        name: Option<String>,
+        privileges: Option<BTreeSet<String>>,
     ) -> Result<(), Fault> {
-        self.own_role(id)?;
+        let role = self.own_role(id)?;
+        let name = name.filter(|name| *name != role.name);
+        if let Some(name) = &name {
+            self.check_role_name(name)?;
+        }
+        let old = role.name.clone();
         if let Some(role) = self.roles.get_mut(&id) {
-            role.privileges = privileges;
+            role.name = name.clone().unwrap_or_else(|| old.clone());
+            role.privileges = privileges.unwrap_or_else(|| role.privileges.clone());
         }
         self.touch(id);
-        self.record_event(now, by, id, EventKind::Reconfigured, "");
+        match name {
+            Some(_) => {
+                self.record_event(now, by, id, EventKind::Renamed, format!("from '{old}'"));
+            }
+            None => self.record_event(now, by, id, EventKind::Reconfigured, ""),
+        }
         Ok(())
     }
 

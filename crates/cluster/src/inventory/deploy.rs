@@ -246,7 +246,7 @@ impl Inventory {
             .nics
             .iter()
             .map(|nic| {
-                let fresh = self.new_nic(nic.key, nic.network);
+                let fresh = self.new_nic(nic.key, nic.network.into());
                 crate::record::vm::Nic { connected: nic.connected, ..fresh }
             })
             .collect();

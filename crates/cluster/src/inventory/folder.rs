@@ -67,6 +67,80 @@ impl Inventory {
         })
     }
 
+    /// Moves a folder with all that is in it into another.
+    ///
+    /// # Errors
+    /// It is the root or one of a datacenter's four, the other is not there, holds something else, is
+    /// in another datacenter or in the folder itself, or the name is taken there.
+    pub fn folder_move(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        id: FolderId,
+        parent: FolderId,
+    ) -> Result<(), Fault> {
+        let (old, name) = self.free_folder(id)?;
+        self.check_folder_parent(id, parent)?;
+        if old == parent.into() {
+            return Ok(());
+        }
+        self.check_name(parent.into(), &name)?;
+        self.index.drop_name(old, &name);
+        self.index.put_name(parent.into(), &name, id);
+        if let Some(folder) = self.folders.get_mut(&id) {
+            folder.parent = Some(parent.into());
+        }
+        self.touch(id);
+        let path = self.path(parent.into());
+        self.record_event(now, user, id, EventKind::Moved, format!("to folder {path}"));
+        Ok(())
+    }
+
+    /// Whether a folder can be in another.
+    fn check_folder_parent(&self, id: FolderId, parent: FolderId) -> Result<(), Fault> {
+        let holds = self.folder(id)?.holds;
+        if self.folder(parent)?.holds != holds {
+            return Err(Fault::invalid(format!(
+                "folder '{}' does not hold what folder '{}' does; choose another folder",
+                self.path(parent.into()),
+                self.path(id.into())
+            )));
+        }
+        if self.is_in(parent.into(), id.into()) {
+            return Err(Fault::invalid(format!(
+                "folder '{}' cannot go into itself, and '{}' is in it; choose another folder",
+                self.path(id.into()),
+                self.path(parent.into())
+            )));
+        }
+        self.check_same_datacenter(id.into(), parent.into())
+    }
+
+    /// Whether `entity` is `other`, or below it.
+    pub(super) fn is_in(&self, entity: EntityRef, other: EntityRef) -> bool {
+        core::iter::successors(Some(entity), |at| self.parent(*at)).any(|at| at == other)
+    }
+
+    /// What is in a datacenter stays in it: its networks and datastores are not in another.
+    pub(super) fn check_same_datacenter(
+        &self,
+        entity: EntityRef,
+        place: EntityRef,
+    ) -> Result<(), Fault> {
+        let datacenter = |of: EntityRef| {
+            core::iter::successors(Some(of), |at| self.parent(*at))
+                .find(|at| matches!(at, EntityRef::Datacenter(_)))
+        };
+        if datacenter(entity) == datacenter(place) {
+            return Ok(());
+        }
+        Err(Fault::invalid(format!(
+            "{} is in another datacenter than '{}'; choose a place in its own",
+            self.describe(entity),
+            self.path(place)
+        )))
+    }
+
     /// Deletes an empty folder.
     ///
     /// # Errors
@@ -88,7 +162,7 @@ impl Inventory {
         match folder.parent {
             Some(parent @ EntityRef::Folder(_)) => Ok((parent, folder.name.clone())),
             _ => Err(Fault::state(format!(
-                "folder '{}' belongs to its datacenter; it can be neither renamed nor deleted",
+                "folder '{}' belongs to its datacenter; it can be neither renamed, moved nor deleted",
                 folder.name
             ))),
         }

@@ -113,6 +113,56 @@ impl Inventory {
         Ok(())
     }
 
+    /// Moves a host, which is in maintenance and without VMs, to another cluster.
+    ///
+    /// # Errors
+    /// It runs, VMs are registered on it, or the cluster is in another datacenter.
+    pub fn host_move(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        id: HostId,
+        cluster: ClusterId,
+    ) -> Result<(), Fault> {
+        let host = self.host(id)?.clone();
+        self.check_same_datacenter(id.into(), cluster.into())?;
+        if host.cluster == cluster {
+            return Ok(());
+        }
+        if host.maintenance != Maintenance::On {
+            return Err(Fault::state(format!(
+                "host '{0}' is not in maintenance; empty it with 'racknest host maintenance enter {0}' \
+                 first",
+                host.name
+            )));
+        }
+        if let Some(vm) = self.vms_on(id).next() {
+            return Err(Fault::new(
+                FaultCode::ResourceInUse,
+                format!(
+                    "VM '{}' is registered on host '{}', and stays in its cluster; move it to another \
+                     host first",
+                    vm.name, host.name
+                ),
+            ));
+        }
+        self.check_name(cluster.into(), &host.name)?;
+        self.index.drop_name(host.cluster.into(), &host.name);
+        self.index.drop_host(id);
+        self.forget_host_in_groups(host.cluster, id);
+        let moved = HostRecord { cluster, evacuated: Vec::new(), ..host.clone() };
+        self.index.put_host(&moved);
+        self.index.put_name(cluster.into(), &moved.name, id);
+        self.hosts.insert(id, moved);
+        self.touch(id);
+        self.ha_forget_told(id);
+        self.ha_changed(host.cluster);
+        self.ha_joined(cluster);
+        let detail = format!("to {}", self.describe(cluster.into()));
+        self.record_event(now, user, id, EventKind::Moved, detail);
+        Ok(())
+    }
+
     /// Lets the manager go of a host: its VMs run on, unmanaged, until it is connected again.
     ///
     /// # Errors

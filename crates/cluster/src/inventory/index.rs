@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use racknest_types::id::{ClusterId, HostId, PoolId, SnapshotId, TaskId, VmId};
 
+use super::nic::Mac;
 use super::reservation::reserved;
 use super::{Inventory, LoadError};
 use crate::drs::placement::{Room, Rooms};
@@ -40,6 +41,8 @@ pub(super) struct Index {
     pub(super) reserving: BTreeMap<PoolId, BTreeSet<VmId>>,
     /// Who has which directory.
     pub(super) homes: BTreeMap<DatastorePath, VmId>,
+    /// Who has which network address.
+    macs: BTreeSet<(Mac, VmId)>,
     /// The snapshots of each VM.
     pub(super) vm_snapshots: BTreeMap<VmId, BTreeSet<SnapshotId>>,
     /// How many VMs' disks stand on a layer, directly or through others.
@@ -130,6 +133,12 @@ impl Index {
         }
     }
 
+    /// The VMs that have this network address: more than one only in a store of an older racknest.
+    pub(super) fn mac_holders(&self, mac: Mac) -> impl Iterator<Item = VmId> {
+        let first = VmId::from_raw(0);
+        self.macs.range((mac, first)..).take_while(move |it| it.0 == mac).map(|it| it.1)
+    }
+
     pub(super) fn add_vm(&mut self, vm: &VmRecord) {
         self.host_vms.entry(vm.host).or_default().insert(vm.id);
         self.promise(vm.host, |promised| promised + promised_to(vm));
@@ -140,6 +149,7 @@ impl Index {
             }
         }
         self.homes.insert(vm.home.clone(), vm.id);
+        self.macs.extend(vm.config.nics.iter().map(|nic| (nic.mac, vm.id)));
         for layer in vm.config.disks.iter().flat_map(|disk| &disk.backing) {
             *self.layer_users.entry(layer.clone()).or_default() += 1;
         }
@@ -153,6 +163,9 @@ impl Index {
             remove_from(&mut self.reserving, pool, vm.id);
         }
         self.homes.remove(&vm.home);
+        for nic in &vm.config.nics {
+            self.macs.remove(&(nic.mac, vm.id));
+        }
         for layer in vm.config.disks.iter().flat_map(|disk| &disk.backing) {
             if let Some(users) = self.layer_users.get_mut(layer) {
                 *users -= 1;

@@ -10,7 +10,7 @@ use racknest_types::id::{ClusterId, PoolId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
-use super::reservation::{Claim, NOTHING, unit};
+use super::reservation::{Claim, NOTHING, of_pool, unit};
 use crate::drs::Resource;
 use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
@@ -97,6 +97,71 @@ impl Inventory {
         self.pools.insert(id, new);
         self.touch(id);
         self.record_event(now, user, id, EventKind::Reconfigured, "");
+        Ok(())
+    }
+
+    /// Moves a resource pool with all that is in it into another of its cluster.
+    ///
+    /// # Errors
+    /// It is a cluster's root pool, the other is in another cluster or in the pool itself, the name is
+    /// taken there, or what it reserves is not to be had there.
+    pub fn pool_move(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        id: PoolId,
+        parent: PoolId,
+    ) -> Result<(), Fault> {
+        let pool = self.pool(id)?.clone();
+        let old = self.parent_pool(&pool, "moved")?;
+        if self.pool(parent)?.cluster != pool.cluster {
+            return Err(Fault::invalid(format!(
+                "pool '{}' is a part of {}, and {} is not; make a pool there and move its VMs",
+                pool.name,
+                self.describe(pool.cluster.into()),
+                self.describe(parent.into())
+            )));
+        }
+        if self.is_in(parent.into(), id.into()) {
+            return Err(Fault::invalid(format!(
+                "pool '{}' cannot go into itself, and {} is in it; choose another pool",
+                pool.name,
+                self.describe(parent.into())
+            )));
+        }
+        if old == parent {
+            return Ok(());
+        }
+        self.check_name(parent.into(), &pool.name)?;
+        self.check_moved_reservation(&pool, parent)?;
+        self.index.drop_name(old.into(), &pool.name);
+        self.index.put_name(parent.into(), &pool.name, id);
+        if let Some(pool) = self.pools.get_mut(&id) {
+            pool.parent = Some(parent);
+        }
+        self.touch(id);
+        let detail = format!("to {}", self.describe(parent.into()));
+        self.record_event(now, user, id, EventKind::Moved, detail);
+        Ok(())
+    }
+
+    /// Whether another pool can give what a pool takes of its own today.
+    fn check_moved_reservation(&self, pool: &PoolRecord, parent: PoolId) -> Result<(), Fault> {
+        for resource in Resource::BOTH {
+            let claim =
+                Claim { resource, amount: 0, of_vm: None, of_pool: Some(pool.id), beside: NOTHING };
+            let amount = self.used(pool.id, claim).max(of_pool(pool, resource).reservation);
+            self.find_reservation(parent, Claim { amount, ..claim }, &|_| true).map_err(
+                |left| {
+                    let message = format!(
+                        "pool '{}' takes {amount} {}, and {left}",
+                        pool.name,
+                        unit(resource)
+                    );
+                    Fault::new(FaultCode::InsufficientResources, message)
+                },
+            )?;
+        }
         Ok(())
     }
 
@@ -198,7 +263,7 @@ impl Inventory {
         resource: Resource,
     ) -> Result<(), Fault> {
         let amount = new.reservation.saturating_sub(old.reservation);
-        let claim = Claim { resource, amount, of_vm: None, beside: NOTHING };
+        let claim = Claim { resource, amount, of_vm: None, of_pool: None, beside: NOTHING };
         self.find_reservation(pool, claim, &|_| true).map_err(|left| {
             let unit = unit(resource);
             let message = format!("{amount} {unit} more are to be reserved, and {left}");
@@ -212,7 +277,7 @@ impl Inventory {
         new: Allocation,
         resource: Resource,
     ) -> Result<(), Fault> {
-        let claim = Claim { resource, amount: 0, of_vm: None, beside: NOTHING };
+        let claim = Claim { resource, amount: 0, of_vm: None, of_pool: None, beside: NOTHING };
         let needed = self.used(id, claim);
         if new.expandable || needed <= new.reservation {
             return Ok(());

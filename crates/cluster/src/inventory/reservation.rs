@@ -30,6 +30,8 @@ pub(super) struct Claim<'a> {
     pub(super) amount: u64,
     /// The VM it is for: what that has already does not count.
     pub(super) of_vm: Option<VmId>,
+    /// The pool it is for: what that takes already does not count.
+    pub(super) of_pool: Option<PoolId>,
     /// What is taken of pools beside what is on record.
     pub(super) beside: &'a BTreeMap<PoolId, Load>,
 }
@@ -132,7 +134,7 @@ impl Inventory {
     ) -> Result<(), Fault> {
         for resource in Resource::BOTH {
             let amount = allocation(config, resource).reservation;
-            let claim = Claim { resource, amount, of_vm, beside };
+            let claim = Claim { resource, amount, of_vm, of_pool: None, beside };
             self.find_reservation(pool, claim, &is_usable).map_err(|left| {
                 Fault::new(
                     FaultCode::InsufficientResources,
@@ -161,7 +163,7 @@ impl Inventory {
         for resource in Resource::BOTH {
             let each = allocation(config, resource).reservation;
             let amount = each.saturating_mul(count.into());
-            let claim = Claim { resource, amount, of_vm: None, beside: NOTHING };
+            let claim = Claim { resource, amount, of_vm: None, of_pool: None, beside: NOTHING };
             self.find_reservation(pool, claim, &is_usable).map_err(|left| {
                 let (what, unit) = (word(resource), unit(resource));
                 Fault::new(
@@ -302,6 +304,7 @@ impl Inventory {
     pub(super) fn used(&self, pool: PoolId, claim: Claim<'_>) -> u64 {
         let Claim { resource, of_vm, beside, .. } = claim;
         let children = self.pools.values().filter(|child| child.parent == Some(pool));
+        let children = children.filter(|child| Some(child.id) != claim.of_pool);
         // What a child gives beyond its own has been taken from here.
         let children = children
             .map(|child| self.used(child.id, claim).max(of_pool(child, resource).reservation));

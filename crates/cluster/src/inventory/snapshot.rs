@@ -79,15 +79,17 @@ impl Inventory {
     /// Takes a VM back to a snapshot. What it wrote since is lost.
     ///
     /// # Errors
-    /// The VM is busy, or the snapshot is none of its own.
+    /// The VM is busy, the snapshot is none of its own, or another VM has an address that it had.
     pub fn snapshot_revert(
         &mut self,
         now: Timestamp,
         user: &str,
         id: SnapshotId,
     ) -> Result<TaskId, Fault> {
-        let vm = self.snapshot(id)?.vm;
+        let snapshot = self.snapshot(id)?;
+        let vm = snapshot.vm;
         self.check_vm_action(vm, VmAction::SnapshotRevert)?;
+        self.check_macs_free(vm, &snapshot.config)?;
         let task = self.begin_task(now, user, "vm_snapshot_revert", vm, TaskWork::Step);
         self.begin_step(vm, task, Step::Revert { snapshot: id });
         Ok(task)

@@ -6,9 +6,11 @@
 mod clones;
 mod drills;
 mod drs;
+mod edits;
 mod ha;
 mod maintenance;
 mod migration;
+mod moving;
 mod naming;
 mod permissions;
 mod power;

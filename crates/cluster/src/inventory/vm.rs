@@ -9,10 +9,11 @@ use alloc::vec::Vec;
 
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
-use racknest_types::id::{DatastoreId, FolderId, HostId, NetworkId, PoolId, TaskId, VmId};
+use racknest_types::id::{DatastoreId, FolderId, HostId, PoolId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
+use super::nic::NewNic;
 use super::placement::{Need, Runs};
 use super::vm_action::VmAction;
 use crate::record::datastore::DatastorePath;
@@ -21,8 +22,7 @@ use crate::record::folder::FolderKind;
 use crate::record::migration::MigrationLimits;
 use crate::record::task::TaskWork;
 use crate::record::vm::{
-    Boot, Disk, DiskSource, Nic, Pending, PowerState, Step, VmAllocations, VmConfig, VmRecord,
-    Workload,
+    Boot, Disk, DiskSource, Pending, PowerState, Step, VmAllocations, VmConfig, VmRecord, Workload,
 };
 use crate::wire::VmSpec;
 
@@ -63,8 +63,8 @@ pub struct CreateVm {
     pub memory: Bytes,
     /// The sizes of its disks, all empty.
     pub disks: Vec<Bytes>,
-    /// The networks of its adapters.
-    pub nics: Vec<NetworkId>,
+    /// Its network adapters.
+    pub nics: Vec<NewNic>,
     /// What it boots.
     pub boot: Boot,
     /// A note for people.
@@ -120,7 +120,7 @@ impl Inventory {
         let datastore = self.datastore_or_default(create.datastore)?.name.clone();
         check_size(&create.name, create.vcpus, create.memory)?;
         check_disks(&create.name, &create.disks)?;
-        self.check_nics(&create.name, &create.nics)?;
+        self.check_nics(&create.name, None, &[], &create.nics)?;
         if create.is_template && create.power_on {
             return Err(Fault::invalid(format!(
                 "'{}' becomes a template, which is never powered on; leave one of the two out",
@@ -151,7 +151,7 @@ impl Inventory {
         if create.power_on {
             self.check_start(&create.name, pool, host, &config)?;
         }
-        let nics = (0..).zip(&create.nics).map(|(key, &network)| self.new_nic(key, network));
+        let nics = (0..).zip(&create.nics).map(|(key, &nic)| self.new_nic(key, nic));
         config.nics = nics.collect();
         let draft = Draft {
             name: create.name,
@@ -251,24 +251,6 @@ impl Inventory {
             change(vm);
             self.touch(id);
         }
-    }
-
-    /// A network adapter with an address that no other has: `00:50:56` and 22 bits of a number that
-    /// is never used twice, in the range that vSphere gives to addresses set by hand.
-    pub(super) fn new_nic(&mut self, key: u32, network: NetworkId) -> Nic {
-        let [.., high, middle, low] = (self.next_id() & 0x3f_ffff).to_be_bytes();
-        let vlan = self.networks.get(&network).map_or(0, |network| network.vlan);
-        Nic { key, mac: [0x00, 0x50, 0x56, high, middle, low], network, vlan, connected: true }
-    }
-
-    pub(super) fn check_nics(&self, name: &str, nics: &[NetworkId]) -> Result<(), Fault> {
-        if nics.len() > NICS_MAX {
-            return Err(Fault::invalid(format!(
-                "VM '{name}': {} network adapters are more than {NICS_MAX}",
-                nics.len()
-            )));
-        }
-        nics.iter().try_for_each(|&network| self.network(network).map(drop))
     }
 
     /// What a VM's host needs to know of it.
@@ -418,6 +400,7 @@ impl Inventory {
         let folder = place.folder.filter(|folder| *folder != vm.folder);
         if let Some(folder) = folder {
             self.folder_or_default(Some(folder), FolderKind::Vms)?;
+            self.check_same_datacenter(to.unwrap_or(vm.host).into(), folder.into())?;
             self.check_name(folder.into(), &vm.name)?;
             self.index.drop_name(vm.folder.into(), &vm.name);
             self.index.put_name(folder.into(), &vm.name, id);

@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
-use racknest_types::id::{NetworkId, TaskId, VmId};
+use racknest_types::id::{TaskId, VmId};
 use racknest_types::time::Timestamp;
 
+use super::nic::{ChangeNic, NewNic};
 use super::vm::{DISKS_MAX, check_disk, check_size, layer_file};
 use super::vm_action::VmAction;
 use super::{Inventory, Named};
@@ -28,11 +29,13 @@ pub struct EditVm {
     pub add_disks: Vec<Bytes>,
     /// The keys of disks to remove, with their files.
     pub remove_disks: Vec<u32>,
-    /// The networks of adapters to add.
-    pub add_nics: Vec<NetworkId>,
+    /// Disks to make larger.
+    pub grow_disks: Vec<GrowDisk>,
+    /// Adapters to add.
+    pub add_nics: Vec<NewNic>,
     /// The keys of adapters to remove.
     pub remove_nics: Vec<u32>,
-    /// Adapters to plug in (`true`) or unplug, or to move to another network.
+    /// Adapters to plug in or unplug, to move to another network, or to give another address.
     pub change_nics: Vec<ChangeNic>,
     /// What it boots.
     pub boot: Option<Boot>,
@@ -44,15 +47,13 @@ pub struct EditVm {
     pub allocation: Option<VmAllocations>,
 }
 
-/// A change of one network adapter; what is `None` stays as it is.
+/// A disk to make larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChangeNic {
+pub struct GrowDisk {
     /// Which one.
     pub key: u32,
-    /// The network it is attached to.
-    pub network: Option<NetworkId>,
-    /// Whether its cable is plugged in.
-    pub connected: Option<bool>,
+    /// Its size afterwards.
+    pub capacity: Bytes,
 }
 
 impl Inventory {
@@ -113,6 +114,7 @@ impl Inventory {
         config.workload = edit.workload.unwrap_or(config.workload);
         config.allocation = edit.allocation.unwrap_or(config.allocation);
         self.check_new_allocation(vm, &config)?;
+        grow_disks(vm, &mut config, &edit.grow_disks)?;
         self.edit_disks(vm, &mut config, &edit.add_disks, &edit.remove_disks)?;
         self.change_nics(vm, &mut config, &edit.change_nics)?;
         for key in edit.remove_nics {
@@ -122,11 +124,10 @@ impl Inventory {
                 return Err(no_such(vm, "network adapter", key));
             }
         }
-        let networks = config.nics.iter().map(|nic| nic.network).chain(edit.add_nics.clone());
-        self.check_nics(&vm.name, &networks.collect::<Vec<_>>())?;
-        for network in edit.add_nics {
+        self.check_nics(&vm.name, Some(vm), &config.nics, &edit.add_nics)?;
+        for nic in edit.add_nics {
             let key = config.nics.iter().map(|nic| nic.key + 1).max().unwrap_or(0);
-            let nic = self.new_nic(key, network);
+            let nic = self.new_nic(key, nic);
             config.nics.push(nic);
         }
         Ok(config)
@@ -195,10 +196,29 @@ impl Inventory {
                 nic.network = network.id;
                 nic.vlan = network.vlan;
             }
+            nic.mac = change.mac.unwrap_or(nic.mac);
             nic.connected = change.connected.unwrap_or(nic.connected);
         }
         Ok(())
     }
+}
+
+/// Makes disks larger. None can be made smaller: what is at its end would be lost.
+fn grow_disks(vm: &VmRecord, config: &mut VmConfig, grow: &[GrowDisk]) -> Result<(), Fault> {
+    for &GrowDisk { key, capacity } in grow {
+        check_disk(&vm.name, capacity)?;
+        let disk = config.disks.iter_mut().find(|disk| disk.key == key);
+        let disk = disk.ok_or_else(|| no_such(vm, "disk", key))?;
+        if capacity < disk.capacity {
+            return Err(Fault::invalid(format!(
+                "disk {key} of VM '{}' has {} and cannot shrink to {capacity}: what is at its end \
+                 would be lost; add a smaller disk and copy to it",
+                vm.name, disk.capacity
+            )));
+        }
+        disk.capacity = capacity;
+    }
+    Ok(())
 }
 
 fn no_such(vm: &VmRecord, what: &str, key: u32) -> Fault {

@@ -92,9 +92,8 @@ impl Inventory {
             let Some(vlan) = self.networks.get(&nic.network).map(|network| network.vlan) else {
                 continue;
             };
-            let is_taken =
-                self.vms.values().any(|vm| vm.config.nics.iter().any(|other| other.mac == nic.mac));
-            let fresh = self.new_nic(nic.key, nic.network);
+            let is_taken = self.mac_holder(None, nic.mac).is_some();
+            let fresh = self.new_nic(nic.key, nic.network.into());
             nics.push(if is_taken { fresh } else { Nic { vlan, ..nic } });
         }
         VmConfig { nics, ..config }

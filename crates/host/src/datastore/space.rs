@@ -32,7 +32,7 @@ pub fn space(mounts: &Mounts, path: &DatastorePath) -> Result<Space, Fault> {
 }
 
 /// The room that is left around a directory.
-pub(super) fn free(directory: &Path) -> io::Result<Bytes> {
+pub(crate) fn free(directory: &Path) -> io::Result<Bytes> {
     let system = rustix::fs::statvfs(directory)?;
     Ok(Bytes::new(system.f_bavail.saturating_mul(system.f_frsize)))
 }

@@ -224,3 +224,11 @@ fn what_a_killed_agent_left_is_swept_and_nothing_else() {
     let left = |name: &str| place.join(name).exists();
     assert!(!left(".host-3.vm-7.99.0") && left(".host-4.vm-7.99.0") && left("vm-8"));
 }
+
+#[test]
+fn a_full_disk_is_told_by_name_and_no_file_of_the_host_is() {
+    let StartFailure::Failed(words) = failure(&io::ErrorKind::StorageFull.into()) else {
+        panic!("no lease was written");
+    };
+    assert_eq!(words, "cannot use its run lease: the disk is full; make room and try again");
+}

@@ -9,7 +9,8 @@
 //! | `probe` | which accelerator really runs guests here |
 //! | `command_line` | from a VM's spec to QEMU's arguments; pure |
 //! | `process`, `qmp`, `machine` | one QEMU: its process, its protocol, the watch over both |
-//! | `power`, `memory`, `snapshot`, `reconfigure` | the requests |
+//! | `power`, `memory`, `snapshot`, `reconfigure`, `unplug` | the requests |
+//! | `home` | a VM's directory, and whose it is |
 //! | `migrate` | moving to another host while the guest runs |
 //! | `disk` | images, by `qemu-img` |
 //! | `storage` | the disks of running guests while the host has no way to them |
@@ -21,6 +22,7 @@
 mod command_line;
 mod disk;
 mod firmware;
+mod home;
 mod lock;
 mod machine;
 mod memory;
@@ -34,6 +36,7 @@ mod record;
 mod sample;
 mod snapshot;
 mod storage;
+mod unplug;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -64,15 +67,11 @@ use crate::fault;
 use crate::layout::Layout;
 use crate::mounts::Mounts;
 use crate::storage_path::StoragePath;
-use crate::whole_file;
 
 pub use self::process::Footprint;
 
 /// Where a VM keeps its memory while it is suspended, in its directory.
 const SUSPENDED_IMAGE: &str = "suspended.memory";
-
-/// What a VM is made of, in its directory: whoever mounts the datastore can register it from there.
-const DESCRIPTION: &str = "vm.json";
 
 /// How the driver runs QEMU on one host.
 #[derive(Clone, Debug)]
@@ -197,14 +196,28 @@ impl QemuDriver {
         power_on: bool,
         course: &mut Course,
     ) -> Result<PowerState, Fault> {
+        self.machines.claim_home(spec)?;
+        let made = self.fill_home(spec, sources, power_on, course).await;
+        if made.is_err()
+            && let Err(fault) = self.delete(spec.id, &spec.home).await
+        {
+            tracing::warn!(vm = %spec.id, %fault, "the files of a VM that was not made stay behind");
+        }
+        made
+    }
+
+    async fn fill_home(
+        &self,
+        spec: &VmSpec,
+        sources: &[DiskSource],
+        power_on: bool,
+        course: &mut Course,
+    ) -> Result<PowerState, Fault> {
         let machines = &self.machines;
-        let home = machines.mounts.resolve(&spec.home)?;
-        fs_err::create_dir_all(&home).map_err(|error| Fault::system(error.to_string()))?;
         for (index, disk) in spec.config.disks.iter().enumerate() {
             let source = sources.get(index).unwrap_or(&DiskSource::Empty);
             machines.images.create(disk, source, course).await?;
         }
-        machines.describe(spec)?;
         if power_on { machines.power_on(spec).await } else { machines.power(spec) }
     }
 
@@ -409,15 +422,6 @@ impl Machines {
         if let Ok(home) = self.mounts.resolve(&spec.home) {
             self.known().homes.insert(spec.id, home);
         }
-    }
-
-    /// Writes what the VM is made of into its directory.
-    fn describe(&self, spec: &VmSpec) -> Result<(), Fault> {
-        let content = serde_json::to_vec_pretty(spec).expect("a VM is plain data");
-        let file = self.mounts.resolve(&spec.home)?.join(DESCRIPTION);
-        whole_file::replace(&file, &content).map_err(|error| {
-            fault::from_io(format_args!("describe {} in its directory", spec.name), &error)
-        })
     }
 
     fn home(&self, vm: VmId) -> Option<PathBuf> {

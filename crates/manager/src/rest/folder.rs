@@ -3,7 +3,8 @@
 use racknest_api::operation::Nothing;
 use racknest_api::page::Page;
 use racknest_api::v1::folder::{
-    Folder, FolderCreate, FolderDelete, FolderKind, FolderList, FolderRename, FolderShow,
+    Folder, FolderCreate, FolderDelete, FolderKind, FolderList, FolderMove, FolderRename,
+    FolderShow,
 };
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::record::datacenter::DatacenterRecord;
@@ -22,6 +23,7 @@ pub(super) fn mount(routes: Routes) -> Routes {
         .on::<FolderShow, _>(show_one)
         .on::<FolderCreate, _>(create)
         .on::<FolderRename, _>(rename)
+        .on::<FolderMove, _>(place)
         .on::<FolderDelete, _>(delete)
 }
 
@@ -70,7 +72,10 @@ fn show(inventory: &Inventory, folder: &FolderRecord) -> Folder {
     Folder {
         id: folder.id,
         name: folder.name.clone(),
-        path: inventory.path(folder.id.into()),
+        path: match inventory.path(folder.id.into()) {
+            path if path.is_empty() => "/".to_owned(),
+            path => path,
+        },
         parent: folder.parent.map(|parent| mention(inventory, parent)),
         holds: match folder.holds {
             KindRecord::Datacenters => FolderKind::Datacenters,
@@ -115,10 +120,7 @@ async fn show_one(call: Call<FolderShow>) -> Result<Folder, Fault> {
 async fn create(call: Call<FolderCreate>) -> Result<Folder, Fault> {
     let new = call.body.clone();
     call.run(move |desk| {
-        let parent = match new.parent.as_str() {
-            "/" => desk.inventory.root_folder(),
-            name => desk.inventory.find_folder(name)?,
-        };
+        let parent = root_or_folder(desk.inventory, &new.parent)?;
         desk.view().authorize(parent)?;
         let id = desk.inventory.folder_create(desk.now, desk.user, parent, &new.name)?;
         Ok(show(desk.inventory, desk.inventory.folder(id)?))
@@ -131,6 +133,26 @@ async fn rename(call: Call<FolderRename>) -> Result<Folder, Fault> {
     call.run(move |desk| {
         let id = desk.view().find_folder(&folder)?;
         desk.inventory.folder_rename(desk.now, desk.user, id, &name)?;
+        Ok(show(desk.inventory, desk.inventory.folder(id)?))
+    })
+    .await
+}
+
+/// A datacenter's own folders are named by their path, so `/` is the only other way to say one.
+fn root_or_folder(inventory: &Inventory, name: &str) -> Result<FolderId, Fault> {
+    match name {
+        "/" => Ok(inventory.root_folder()),
+        name => inventory.find_folder(name),
+    }
+}
+
+async fn place(call: Call<FolderMove>) -> Result<Folder, Fault> {
+    let (folder, parent) = (call.name(0), call.body.parent.clone());
+    call.run(move |desk| {
+        let id = desk.view().find_folder(&folder)?;
+        let parent = root_or_folder(desk.inventory, &parent)?;
+        desk.view().authorize(parent)?;
+        desk.inventory.folder_move(desk.now, desk.user, id, parent)?;
         Ok(show(desk.inventory, desk.inventory.folder(id)?))
     })
     .await

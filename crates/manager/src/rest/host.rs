@@ -4,7 +4,7 @@ use racknest_api::operation::{Nothing, Operation};
 use racknest_api::page::Page;
 use racknest_api::v1::host::{
     Ailment, Driver, Host, HostAdd, HostConnect, HostConnection, HostDisconnect, HostFail,
-    HostHang, HostList, HostMaintenanceEnter, HostMaintenanceExit, HostPart, HostPower,
+    HostHang, HostList, HostMaintenanceEnter, HostMaintenanceExit, HostMove, HostPart, HostPower,
     HostPowerOn, HostRecover, HostRemove, HostSetHealth, HostShow, HostStandby, HostUnhang, Link,
     LinkCut, LinkList, LinkRestore, LinkSlow, LinkSlowing, LinkTrouble, LinkWay, Maintenance,
     NewHost, PartHealth,
@@ -38,6 +38,7 @@ pub(super) fn mount(routes: Routes) -> Routes {
         .on::<HostShow, _>(show_one)
         .on::<HostAdd, _>(add)
         .on::<HostRemove, _>(remove)
+        .on::<HostMove, _>(place)
         .on::<HostConnect, _>(|call| change(call, Inventory::host_connect))
         .on::<HostDisconnect, _>(|call| change(call, Inventory::host_disconnect))
         .on::<HostMaintenanceEnter, _>(enter_maintenance)
@@ -188,6 +189,18 @@ async fn remove(call: Call<HostRemove>) -> Result<Nothing, Fault> {
     call.run(move |desk| {
         let id = desk.view().find_host(&host)?;
         desk.inventory.host_remove(desk.now, desk.user, id).map(|()| Nothing {})
+    })
+    .await
+}
+
+async fn place(call: Call<HostMove>) -> Result<Host, Fault> {
+    let (host, cluster, state) = (call.name(0), call.body.cluster.clone(), call.state.clone());
+    call.run(move |desk| {
+        let id = desk.view().find_host(&host)?;
+        let cluster = desk.inventory.find_cluster(&cluster)?;
+        desk.view().authorize(cluster)?;
+        desk.inventory.host_move(desk.now, desk.user, id, cluster)?;
+        Ok(show(desk.inventory, &Usage::of(&state), desk.inventory.host(id)?))
     })
     .await
 }

@@ -3,7 +3,8 @@
 use racknest_api::operation::Nothing;
 use racknest_api::page::Page;
 use racknest_api::v1::pool::{
-    Allocation, AllocationPatch, Pool, PoolCreate, PoolDelete, PoolEdit, PoolList, PoolShow,
+    Allocation, AllocationPatch, Pool, PoolCreate, PoolDelete, PoolEdit, PoolList, PoolMove,
+    PoolShow,
 };
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::pool::EditPool;
@@ -21,6 +22,7 @@ pub(super) fn mount(routes: Routes) -> Routes {
         .on::<PoolShow, _>(show_one)
         .on::<PoolCreate, _>(create)
         .on::<PoolEdit, _>(edit)
+        .on::<PoolMove, _>(place)
         .on::<PoolDelete, _>(delete)
 }
 
@@ -130,6 +132,18 @@ async fn edit(call: Call<PoolEdit>) -> Result<Pool, Fault> {
             memory: Some(patched(old.memory, patch.memory_mib)?),
         };
         desk.inventory.pool_edit(desk.now, desk.user, id, edit)?;
+        Ok(show(desk.inventory, desk.inventory.pool(id)?))
+    })
+    .await
+}
+
+async fn place(call: Call<PoolMove>) -> Result<Pool, Fault> {
+    let (pool, parent) = (call.name(0), call.body.parent.clone());
+    call.run(move |desk| {
+        let id = desk.view().find_pool(&pool)?;
+        let parent = or_cluster(desk.inventory, &parent)?;
+        desk.view().authorize(parent)?;
+        desk.inventory.pool_move(desk.now, desk.user, id, parent)?;
         Ok(show(desk.inventory, desk.inventory.pool(id)?))
     })
     .await

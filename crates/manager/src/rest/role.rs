@@ -57,11 +57,11 @@ async fn create(call: Call<RoleCreate>) -> Result<Role, Fault> {
 }
 
 async fn edit(call: Call<RoleEdit>) -> Result<Role, Fault> {
-    let (role, privileges) = (call.name(0), call.body.privileges.clone());
-    check(&privileges)?;
+    let (role, patch) = (call.name(0), call.body.clone());
+    patch.privileges.as_ref().map_or(Ok(()), check)?;
     call.run(move |desk| {
         let id = desk.view().find_role(&role)?;
-        desk.inventory.role_edit(desk.now, desk.user, id, privileges)?;
+        desk.inventory.role_edit(desk.now, desk.user, id, patch.name, patch.privileges)?;
         desk.inventory.role(id).map(show)
     })
     .await

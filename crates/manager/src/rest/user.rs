@@ -5,6 +5,7 @@ use racknest_api::page::Page;
 use racknest_api::v1::user::{
     User, UserCreate, UserDelete, UserEdit, UserList, UserSetPassword, UserShow,
 };
+use racknest_cluster::inventory::access::EditUser;
 use racknest_cluster::record::access::UserRecord;
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{SessionId, UserId};
@@ -61,12 +62,13 @@ async fn edit(call: Call<UserEdit>) -> Result<User, Fault> {
         Some(password) => Some(call.state.sessions.passwords().hash(password).await?),
         None => None,
     };
-    let (user, enabled) = (call.name(0), call.body.enabled);
+    let (user, name, enabled) = (call.name(0), call.body.name.clone(), call.body.enabled);
     let ends_sessions = hash.is_some() || enabled == Some(false);
+    let edit = EditUser { name, password_hash: hash, enabled };
     let user = call
         .run(move |desk| {
             let id = desk.view().find_user(&user)?;
-            desk.inventory.user_edit(desk.now, desk.user, id, hash, enabled)?;
+            desk.inventory.user_edit(desk.now, desk.user, id, edit)?;
             desk.inventory.user(id).map(show)
         })
         .await?;
@@ -109,8 +111,8 @@ async fn set_password(call: Call<UserSetPassword>) -> Result<Nothing, Fault> {
         return Err(Fault::new(FaultCode::InvalidLogin, "the old password is wrong"));
     }
     let hash = passwords.hash(&call.body.new).await?;
-    call.run(move |desk| desk.inventory.user_edit(desk.now, desk.user, user, Some(hash), None))
-        .await?;
+    let edit = EditUser { password_hash: Some(hash), ..EditUser::default() };
+    call.run(move |desk| desk.inventory.user_edit(desk.now, desk.user, user, edit)).await?;
     end_sessions(&call.state, user, caller.session).await?;
     Ok(Nothing {})
 }

@@ -10,12 +10,13 @@ use racknest_api::v1::vm::{
     VmPatch, VmRegister,
 };
 use racknest_api::v1::vm_config::{
-    Boot, NewDisk, NewNic, Pattern, ShareLevel, VmAllocationPatch, Workload,
+    Boot, DiskGrowth, NewDisk, NewNic, Pattern, ShareLevel, VmAllocationPatch, Workload,
 };
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::deploy::CloneVm;
+use racknest_cluster::inventory::nic::{ChangeNic, Mac, NewNic as NewNicSpec};
 use racknest_cluster::inventory::vm::{CreateVm, MoveVm};
-use racknest_cluster::inventory::vm_edit::{ChangeNic, EditVm};
+use racknest_cluster::inventory::vm_edit::{EditVm, GrowDisk};
 use racknest_cluster::record::migration::MigrationLimits;
 use racknest_cluster::record::task::NamePattern;
 use racknest_cluster::record::vm::{
@@ -117,7 +118,7 @@ fn names(name: &str, first: u32, count: u32) -> Result<NamePattern, Fault> {
 
 /// What a VM is to become.
 pub(super) fn edit(view: &View<'_>, vm: VmId, patch: VmPatch) -> Result<EditVm, Fault> {
-    if !patch.add_disks.is_empty() {
+    if !patch.add_disks.is_empty() || !patch.grow_disks.is_empty() {
         let home = &view.inventory.vm(vm)?.home;
         view.authorize_as(ALLOCATE_SPACE, view.inventory.datastore_named(&home.datastore)?.id)?;
     }
@@ -125,13 +126,15 @@ pub(super) fn edit(view: &View<'_>, vm: VmId, patch: VmPatch) -> Result<EditVm, 
     let allocation = allocations(old, patch.cpu_allocation, patch.memory_allocation)?;
     let changes = patch.edit_nics.iter().map(|nic| {
         let network = nic.network.as_ref().map(|name| network(view, name)).transpose()?;
-        Ok(ChangeNic { key: nic.key, network, connected: nic.is_connected })
+        let mac = nic.mac.as_deref().map(mac).transpose()?;
+        Ok(ChangeNic { key: nic.key, network, mac, connected: nic.is_connected })
     });
     Ok(EditVm {
         vcpus: patch.vcpus,
         memory: patch.memory_mib.map(Bytes::from_mib),
         add_disks: disks(&patch.add_disks),
         remove_disks: patch.remove_disks,
+        grow_disks: patch.grow_disks.into_iter().map(growth).collect(),
         add_nics: nics(view, &patch.add_nics)?,
         remove_nics: patch.remove_nics,
         change_nics: changes.collect::<Result<_, Fault>>()?,
@@ -208,8 +211,31 @@ fn disks(disks: &[NewDisk]) -> Vec<Bytes> {
     disks.iter().map(|disk| Bytes::new(disk.capacity_bytes)).collect()
 }
 
-fn nics(view: &View<'_>, nics: &[NewNic]) -> Result<Vec<NetworkId>, Fault> {
-    nics.iter().map(|nic| network(view, &nic.network)).collect()
+const fn growth(growth: DiskGrowth) -> GrowDisk {
+    GrowDisk { key: growth.key, capacity: Bytes::new(growth.capacity_bytes) }
+}
+
+fn nics(view: &View<'_>, nics: &[NewNic]) -> Result<Vec<NewNicSpec>, Fault> {
+    let made = nics.iter().map(|nic| {
+        let mac = nic.mac.as_deref().map(mac).transpose()?;
+        Ok(NewNicSpec { network: network(view, &nic.network)?, mac })
+    });
+    made.collect()
+}
+
+/// An address: six bytes in two digits each.
+fn mac(text: &str) -> Result<Mac, Fault> {
+    let is_two_digits =
+        |part: &&str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let bytes = text.split([':', '-']).map(|part| {
+        Some(part).filter(is_two_digits).and_then(|part| u8::from_str_radix(part, 16).ok())
+    });
+    let bytes = bytes.collect::<Option<Vec<u8>>>().and_then(|bytes| Mac::try_from(bytes).ok());
+    bytes.ok_or_else(|| {
+        Fault::invalid(format!(
+            "'{text}' is no network address; give six bytes, as in 02:00:00:00:00:01"
+        ))
+    })
 }
 
 /// A network that an adapter is attached to, where the user may.
@@ -295,6 +321,19 @@ const fn workload(workload: Workload) -> WorkloadRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_six_bytes() {
+        for text in ["02:00:00:0a:ff:01", "02-00-00-0A-FF-01"] {
+            assert_eq!(mac(text), Ok([2, 0, 0, 10, 255, 1]));
+        }
+        for text in
+            ["", "02", "02:00:00:00:00", "02:00:00:00:00:00:01", "2:0:0:0:0:1", "02:00:00:00:00:+1"]
+        {
+            let fault = mac(text).expect_err("it is none");
+            assert!(fault.message.contains("as in 02:00:00:00:00:01"), "{fault}");
+        }
+    }
 
     #[test]
     fn names_get_the_digits_that_were_asked_for_or_are_needed() {

@@ -18,7 +18,8 @@ fn describe(command: &Command, before: &str, lines: &mut Vec<String>) {
     let name = format!("{before} {}", command.get_name());
     if command.get_subcommands().next().is_none() {
         let arguments = command.get_arguments().filter(|argument| {
-            !argument.is_global_set() && !matches!(argument.get_id().as_str(), "help" | "version")
+            !argument.is_global_set()
+                && !matches!(argument.get_id().as_str(), "help" | "version" | "waits")
         });
         let arguments = arguments.map(|argument| match argument.get_long() {
             Some(long) => format!(" --{long}"),
@@ -80,4 +81,16 @@ fn shell_words(line: &str) -> Vec<OsString> {
         }
     }
     words
+}
+
+#[test]
+fn every_command_says_what_it_does_not_what_its_type_is() {
+    let mut root = tree(None);
+    root.build();
+    for command in root.get_subcommands() {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let is_of_a_type =
+            about.starts_with("The arguments of") || about.starts_with("The verbs of");
+        assert!(!about.is_empty() && !is_of_a_type, "{}: '{about}'", command.get_name());
+    }
 }

@@ -38,7 +38,7 @@ pub(crate) fn query(
         return Ok(());
     }
     let stats: Stats = serde_json::from_value(answer)?;
-    if stats.times.is_empty() {
+    if !stats.series.iter().any(is_known) {
         bail!(
             "there are no values for {} yet: the first come after {} seconds",
             stats.entity.name,
@@ -51,6 +51,11 @@ pub(crate) fn query(
         charts(&stats);
     }
     Ok(())
+}
+
+/// Whether anything is known of a counter: of a VM, nothing is of the machine under its host.
+fn is_known(series: &Series) -> bool {
+    series.values.iter().any(Option::is_some)
 }
 
 fn values(stats: &Stats) {
@@ -72,7 +77,7 @@ fn charts(stats: &Stats) {
         let seconds = stats.period_seconds;
         print::line(format!("{}: {first} to {last}, each {seconds} s", stats.entity.name));
     }
-    let rows = stats.series.iter().map(|series| {
+    let rows = stats.series.iter().filter(|series| is_known(series)).map(|series| {
         let known: Vec<u64> = series.values.iter().copied().flatten().collect();
         let bound = |value: Option<&u64>| {
             value.map_or_else(String::new, |value| shown(*value, &series.unit))

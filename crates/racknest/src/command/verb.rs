@@ -66,6 +66,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "racknest vm edit vm01 --memory 1GiB --vcpus 2",
             "racknest vm edit db01 --memory-reservation 512 --cpu-reservation 500 --cpu-level high",
             "racknest vm edit vm01 --add-disk 4GiB --add-nic 'VM Network'",
+            "racknest vm edit vm01 --grow-disk 0=16GiB",
+            "racknest vm edit vm01 --remove-disk 1 --remove-nic 1",
             "racknest vm edit 'web*' --boot '[datastore1] guest/vmlinuz,[datastore1] guest/initramfs'",
         ],
     ),
@@ -115,6 +117,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("cluster_apply", &["racknest cluster apply lab", "racknest cluster apply lab --number 3"]),
     ("pool_create", &["racknest pool create gold --parent lab --memory-reservation 4096"]),
+    ("pool_move", &["racknest pool move silver gold", "racknest pool move silver lab"]),
+    ("folder_create", &["racknest folder create web /datacenter1/vm"]),
+    ("folder_move", &["racknest folder move web /datacenter1/vm/customers"]),
+    ("host_move", &["racknest host move esx03 spare      (in maintenance, without VMs)"]),
+    (
+        "user_edit",
+        &["racknest user edit alice --name bob", "racknest user edit bob --enabled false"],
+    ),
+    ("role_edit", &["racknest role edit operator --name night-shift"]),
     ("pool_edit", &["racknest pool edit gold --memory-shares 8000"]),
     ("role_create", &["racknest role create operator --privilege VirtualMachine.Interact.PowerOn"]),
     ("permission_create", &["racknest permission create / alice operator"]),
@@ -287,6 +298,9 @@ impl Verb {
             }
         }));
         let command = command.args(inputs.iter().map(input::Input::argument));
+        let has_own_wait = inputs.iter().any(|input| input.name == "wait");
+        let command =
+            if has_own_wait { command } else { command.arg(super::Setting::wait_argument()) };
         let command = match self.row.id {
             _ if self.is_list() => list_arguments(command),
             "session_login" => session::login_arguments(command),

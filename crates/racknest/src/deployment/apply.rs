@@ -204,7 +204,7 @@ impl Applier<'_> {
             vcpus: template.vcpus,
             memory_mib: template.memory.mib(),
             disks: vec![NewDisk { capacity_bytes: template.disk.get() }],
-            nics: vec![NewNic { network: template.network.clone() }],
+            nics: vec![NewNic { network: template.network.clone(), mac: None }],
             boot: self.boot(template.boot, &template.datastore)?,
             annotation: "made by racknest up or apply".to_owned(),
             workload: None,

@@ -79,20 +79,25 @@ fn a_mistake_is_told_with_its_line() {
     refused(
         "name = 'lab'\nhots = 3\n",
         expect![
-            "2: unknown field `hots`, expected one of `name`, `driver`, `datacenter`, `cluster`, `options`, `memory`, `hosts`, `datastores`, `networks`, `templates`, `vms`, `ha`, `restarts`, `groups`, `rules`"
+            "2: `hots = 3`: unknown field `hots`, expected one of `name`, `driver`, `datacenter`, `cluster`, `options`, `memory`, `hosts`, `datastores`, `networks`, `templates`, `vms`, `ha`, `restarts`, `groups`, `rules`"
         ],
     );
     refused(
         "[[hosts]]\ncount = 8\nmemory = 'much'\n",
-        expect!["3: 'much' is not a size; write for example 512MiB, 8GiB or 1.5TiB"],
+        expect![
+            "3: `memory = 'much'`: 'much' is not a size; write for example 512MiB, 8GiB or 1.5TiB"
+        ],
     );
     refused(
         "[[hosts]]\ncount = 0\n",
-        expect!["2: invalid value: integer `0`, expected a nonzero u32"],
+        expect!["2: `count = 0`: invalid value: integer `0`, expected a nonzero u32"],
     );
-    refused("driver = 'xen'", expect!["1: unknown variant `xen`, expected `qemu` or `simulated`"]);
-    refused("name = 'lab\n", expect!["1: invalid literal string, expected `'`"]);
-    refused("[[networks]]\nvlan = 7\n", expect!["1: missing field `name`"]);
+    refused(
+        "driver = 'xen'",
+        expect!["1: `driver = 'xen'`: unknown variant `xen`, expected `qemu` or `simulated`"],
+    );
+    refused("name = 'lab\n", expect!["1: `name = 'lab`: invalid literal string, expected `'`"]);
+    refused("[[networks]]\nvlan = 7\n", expect!["1: `[[networks]]`: missing field `name`"]);
 }
 
 #[test]
@@ -191,7 +196,7 @@ fn ha_that_cannot_be_is_refused() {
     );
     refused(
         "[ha]\nprofile = \"fast\"",
-        expect!["2: unknown variant `fast`, expected `lab` or `vsphere`"],
+        expect![[r#"2: `profile = "fast"`: unknown variant `fast`, expected `lab` or `vsphere`"#]],
     );
     refused(
         "[[restarts]]\nvms = [\"vm99\"]",
@@ -199,8 +204,8 @@ fn ha_that_cannot_be_is_refused() {
     );
     refused(
         "[[rules]]\nname = \"r\"\nkind = \"near\"",
-        expect![
-            "3: unknown variant `near`, expected one of `together`, `apart`, `run_on`, `not_run_on`, `start_after`"
-        ],
+        expect![[
+            r#"3: `kind = "near"`: unknown variant `near`, expected one of `together`, `apart`, `run_on`, `not_run_on`, `start_after`"#
+        ]],
     );
 }

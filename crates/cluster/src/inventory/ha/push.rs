@@ -31,7 +31,16 @@ impl Inventory {
         }
     }
 
-    /// The same, for the cluster of a host.
+    /// A host has come from another cluster: it is told of this one even if HA is off here, or it
+    /// would go on watching the hosts of the other.
+    pub(in crate::inventory) fn ha_joined(&mut self, id: ClusterId) {
+        if let Some(record) = self.clusters.get_mut(&id) {
+            record.ha_generation += 1;
+            self.touch(id);
+        }
+    }
+
+    /// What the agents of a host's cluster should know has changed.
     pub(in crate::inventory) fn ha_changed_at(&mut self, host: HostId) {
         if let Some(cluster) = self.hosts.get(&host).map(|host| host.cluster) {
             self.ha_changed(cluster);

@@ -70,6 +70,9 @@ fn pools_cannot_promise_more_than_there_is() {
     let fault = it.pool_create(now, USER, gold, "inner", reserve(4001), none).expect_err("fixed");
     assert_eq!(fault.code, FaultCode::InsufficientResources);
     it.pool_create(now, USER, gold, "inner", none, reserve(8192)).expect("memory expands");
+    let fault =
+        it.pool_create(now, USER, gold, "more", none, reserve(1)).expect_err("all is taken");
+    assert_eq!(fault.code, FaultCode::InsufficientResources);
     it.pool_delete(now, USER, gold).expect("its pools move up");
     assert_eq!(
         it.path(it.find_pool("inner").expect("kept").into()),

@@ -1,7 +1,7 @@
 //! Who may do what, where.
 
 use super::*;
-use crate::inventory::access::{ADMIN_ROLE, NO_ACCESS_ROLE, READ, READ_ONLY_ROLE};
+use crate::inventory::access::{ADMIN_ROLE, EditUser, NO_ACCESS_ROLE, READ, READ_ONLY_ROLE};
 
 const POWER_ON: &str = "VirtualMachine.Interact.PowerOn";
 
@@ -41,7 +41,7 @@ fn the_last_administrator_cannot_be_locked_out() {
     let permission = it.permission_set(now, USER, root, bob, admin, true).expect("the first");
     for refused in [
         it.user_delete(now, USER, bob),
-        it.user_edit(now, USER, bob, None, Some(false)),
+        it.user_edit(now, USER, bob, EditUser { enabled: Some(false), ..EditUser::default() }),
         it.permission_delete(now, USER, permission),
         it.permission_set(now, USER, root, bob, read_only, true).map(drop),
         it.role_delete(now, USER, admin),

@@ -25,8 +25,10 @@ pub(super) const ADDABLE_MEMORY_MIB: u64 = 32 * 1024;
 /// The most virtual CPUs that can be added up to while the VM runs, unless it starts with more.
 pub(super) const ADDABLE_VCPUS: u16 = 8;
 
-/// Kernel arguments that the machine needs; the VM's own come after them and win.
-const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 memhp_default_state=online";
+/// Kernel arguments that the machine needs; the VM's own come after them and win. Memory that is added
+/// is used for what can be moved, as far as that is healthy, so that the guest can give it up again.
+const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 memhp_default_state=online \
+                                memory_hotplug.online_policy=auto-movable";
 
 /// Everything a command line is made from.
 #[derive(Debug)]
@@ -94,7 +96,7 @@ pub(super) struct Paths {
 
 impl Paths {
     /// The socket of one network card.
-    fn nic(&self, key: u32) -> PathBuf {
+    pub(super) fn nic(&self, key: u32) -> PathBuf {
         self.nics.join(format!("nic{key}"))
     }
 }

@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use qapi::qmp::migrate_cancel;
+use racknest_types::bytes::Bytes;
 use racknest_types::fault::{Fault, FaultCode};
 use serde_json::{Value, json};
 
@@ -18,11 +19,15 @@ use super::migrate::hold_no_more;
 use super::process::log_tail;
 use super::qmp::wire::{MigrateSetParameters, QueryMigrate};
 use super::record::Hardware;
+use crate::datastore::space;
 use crate::vm::Course;
 use crate::whole_file;
 
 /// The highest of QEMU's limits for writing an image: as fast as the disk takes it.
 const BYTES_PER_SECOND_MAX: u64 = 16 << 30;
+
+/// With less room than this a disk is full, whatever it says.
+const ROOM_MIN: Bytes = Bytes::from_mib(1);
 
 /// Writes the memory of a machine that stands still into `image`. It stands still afterwards.
 pub(super) async fn save(machine: &Machine, image: &Path, course: &Course) -> Result<(), Fault> {
@@ -169,11 +174,15 @@ impl Saving {
     fn failure(&self, machine: &Machine, state: &Value) -> Fault {
         let own = state["error-desc"].as_str().unwrap_or("it was not written to the end");
         let words = log_tail(&machine.log).unwrap_or_default();
-        if words.contains("No space left on device") {
+        // Where QEMU's log is on the full disk too, nothing tells so but the disk.
+        let room = self.image.parent().and_then(|directory| space::free(directory).ok());
+        let is_full = room.is_some_and(|room| room < ROOM_MIN);
+        if is_full || words.contains("No space left on device") {
             let line = format!("no room for the memory of {}: the datastore is full", machine.name);
             return Fault::new(FaultCode::NoDiskSpace, line);
         }
-        Fault::system(format!("cannot save the memory of {}: {own}; {words}", machine.name))
+        let words = if words.is_empty() { words } else { format!("; {words}") };
+        Fault::system(format!("cannot save the memory of {}: {own}{words}", machine.name))
     }
 
     /// Brings the image to disk and gives it its name.

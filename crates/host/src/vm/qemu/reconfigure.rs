@@ -1,8 +1,8 @@
 //! Changing what a VM is made of.
 //!
 //! Off, a change is only files: the next start builds the new machine. Running, QEMU can add disks,
-//! network cards, memory and CPUs, make disks larger and pull cables; the rest is refused with the
-//! reason, before anything is changed.
+//! network cards, memory and CPUs, make disks larger, pull cables, and take away what the guest lets
+//! go of ([`super::unplug`]); the rest is refused with the reason, before anything is changed.
 
 use std::sync::Arc;
 
@@ -22,8 +22,9 @@ use super::command_line::{
 };
 use super::machine::Machine;
 use super::qmp::wire::{BlockResize, BlockdevAdd, DeviceAdd, NetdevAdd, ObjectAdd, QomList};
-use super::record::Hardware;
+use super::record::{Accelerator, Hardware};
 use super::snapshot::find;
+use super::unplug::Surplus;
 use crate::vm::Course;
 
 /// What a memory module's size must be a multiple of, or the guest's kernel cannot use it.
@@ -40,7 +41,8 @@ impl Machines {
     ) -> Result<PowerState, Fault> {
         let machine = self.found(spec).await?;
         if let Some(machine) = &machine {
-            check(&machine.hardware(), current, spec)?;
+            let surplus = check(&machine.hardware(), self.verdict.accelerator, current, spec)?;
+            self.take_away_or_put_back(current, spec, machine, &surplus).await?;
         } else if self.power(spec)? == PowerState::Suspended {
             return Err(Fault::unsupported(format!(
                 "{} is suspended: its memory fits only the machine it is; power it on or off first",
@@ -60,6 +62,24 @@ impl Machines {
         }
         self.images.delete(discard)?;
         self.power(spec)
+    }
+
+    /// What a guest kept is a reason to leave all as it was.
+    async fn take_away_or_put_back(
+        &self,
+        current: Option<&VmSpec>,
+        spec: &VmSpec,
+        machine: &Arc<Machine>,
+        surplus: &Surplus,
+    ) -> Result<(), Fault> {
+        let taken = self.take_away(spec, machine, surplus).await;
+        if taken.is_err()
+            && let Some(current) = current
+            && let Err(fault) = self.change_running(current, machine).await
+        {
+            tracing::error!(vm = %spec.id, %fault, "hardware was taken from a VM and is not back");
+        }
+        taken
     }
 
     async fn change_running(&self, spec: &VmSpec, machine: &Arc<Machine>) -> Result<(), Fault> {
@@ -180,37 +200,28 @@ impl Machines {
     }
 }
 
-/// Refuses what QEMU cannot change in a running VM.
-fn check(hardware: &Hardware, current: Option<&VmSpec>, spec: &VmSpec) -> Result<(), Fault> {
+/// Refuses what QEMU cannot change in a running VM; says what has to be taken from it.
+fn check(
+    hardware: &Hardware,
+    accelerator: Accelerator,
+    current: Option<&VmSpec>,
+    spec: &VmSpec,
+) -> Result<Surplus, Fault> {
     let name = &spec.name;
     let refuse = |what: String| Err(Fault::unsupported(format!("{what}; power {name} off first")));
     let config = &spec.config;
-    if config.vcpus < hardware.vcpus_now() {
-        return refuse(format!("QEMU cannot take CPUs from {name} while it runs"));
-    }
     let vcpus_max = hardware.vcpus.max(ADDABLE_VCPUS);
     if config.vcpus > vcpus_max {
         return refuse(format!("{name} can have at most {vcpus_max} CPUs until its next power-on"));
     }
     check_memory(hardware, spec)?;
-    let gone = |slots: &std::collections::BTreeMap<u32, u8>, keys: Vec<u32>| {
-        slots.keys().copied().find(|key| !keys.contains(key))
-    };
-    if let Some(key) =
-        gone(&hardware.disk_slots, config.disks.iter().map(|disk| disk.key).collect())
-    {
-        return refuse(format!("disk {key} of {name} can be removed only while it is off"));
-    }
-    if let Some(key) = gone(&hardware.nic_slots, config.nics.iter().map(|nic| nic.key).collect()) {
-        return refuse(format!("network card {key} of {name} can be removed only while it is off"));
-    }
     let old = |key| current.and_then(|spec| spec.config.nics.iter().find(|nic| nic.key == key));
     for nic in &config.nics {
         if old(nic.key).is_some_and(|old| old.mac != nic.mac) {
             return refuse(format!("the address of network card {} cannot change now", nic.key));
         }
     }
-    Ok(())
+    Surplus::new(hardware, accelerator, spec)
 }
 
 fn check_memory(hardware: &Hardware, spec: &VmSpec) -> Result<(), Fault> {
@@ -218,13 +229,10 @@ fn check_memory(hardware: &Hardware, spec: &VmSpec) -> Result<(), Fault> {
     let refuse = |what: String| Err(Fault::unsupported(format!("{what}; power {name} off first")));
     let now = hardware.memory_now();
     let wanted = spec.config.memory;
-    if wanted < now {
-        return refuse(format!("QEMU cannot take memory from {name} while it runs"));
-    }
-    let more = wanted - now;
-    if more == Bytes::ZERO {
+    if wanted <= now {
         return Ok(());
     }
+    let more = wanted - now;
     if !more.get().is_multiple_of(Bytes::from_mib(MODULE_MIB).get()) {
         return refuse(format!(
             "memory is added to {name} in steps of {MODULE_MIB} MiB while it runs"
@@ -256,7 +264,7 @@ fn place(
 }
 
 /// The ids of the devices that the machine has.
-async fn present(machine: &Machine) -> Result<Vec<String>, Fault> {
+pub(super) async fn present(machine: &Machine) -> Result<Vec<String>, Fault> {
     let list = machine.qmp.execute(QomList(json!({ "path": "/machine/peripheral" }))).await;
     let list = list.map_err(|error| error.fault(&machine.name))?;
     let names = list.as_array().map(Vec::as_slice).unwrap_or_default();

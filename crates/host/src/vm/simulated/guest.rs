@@ -17,8 +17,11 @@ pub(super) struct Guest {
     pub(super) name: Box<str>,
     pub(super) power: PowerState,
     pub(super) vcpus: u16,
+    /// What it was powered on with, which a running machine cannot do without.
+    vcpus_min: u16,
     has_network: bool,
     pub(super) memory: Bytes,
+    memory_min: Bytes,
     pub(super) ballooned: Bytes,
     pub(super) disks: Bytes,
     pub(super) workload: Workload,
@@ -31,8 +34,10 @@ impl Guest {
             name: spec.name.as_str().into(),
             power,
             vcpus: *vcpus,
+            vcpus_min: *vcpus,
             has_network: nics.iter().any(|nic| nic.connected),
             memory: *memory,
+            memory_min: *memory,
             ballooned: Bytes::ZERO,
             disks: disks.iter().map(|disk| disk.capacity).sum(),
             workload: workload.clone(),
@@ -42,15 +47,21 @@ impl Guest {
     /// The guest with this new shape, as far as a running machine can be changed.
     pub(super) fn reshape(&mut self, spec: &VmSpec) -> Result<(), Fault> {
         let new = Self::new(spec, self.power);
-        if self.power != PowerState::Off && (new.vcpus < self.vcpus || new.memory < self.memory) {
+        if self.power == PowerState::Off {
+            *self = new;
+            return Ok(());
+        }
+        let Self { vcpus_min, memory_min, .. } = *self;
+        if new.vcpus < vcpus_min || new.memory < memory_min {
             let message = format!(
-                "{} is not powered off: vCPUs and memory can be added to it but not taken away",
+                "{} is not powered off: of its vCPUs and memory, only what was added to the \
+                 {vcpus_min} and {memory_min} that it started with can be taken away",
                 self.name
             );
             return Err(Fault::new(FaultCode::InvalidPowerState, message));
         }
         let ballooned = self.ballooned.min(new.memory);
-        *self = Self { ballooned, ..new };
+        *self = Self { ballooned, vcpus_min, memory_min, ..new };
         Ok(())
     }
 

@@ -31,9 +31,13 @@ fn request(word: &str, spec: VmSpec) -> Request {
         "snapshot" => Request::Snapshot { spec, memory },
         "revert-on" => Request::Revert { spec, discard: vec![], memory },
         "revert-off" => Request::Revert { spec, discard: vec![], memory: None },
-        "shrink" => {
+        "shrink" | "grow" | "as-it-was" => {
             let mut spec = spec;
-            spec.config.vcpus = 1;
+            match word {
+                "shrink" => spec.config.vcpus -= 1,
+                "grow" => spec.config.vcpus += 1,
+                _ => {}
+            }
             Request::Reconfigure { spec, discard: vec![] }
         }
         _ => panic!("no request is called {word}"),
@@ -82,12 +86,15 @@ async fn power_follows_the_requests_and_each_can_be_repeated() {
 #[tokio::test]
 async fn what_runs_is_not_deleted_nor_shrunk() {
     check(
-        "create-on delete unregister shrink snapshot revert-off shrink revert-on revert-on off unregister",
+        "create-on delete unregister shrink grow as-it-was shrink snapshot revert-off shrink revert-on revert-on off unregister",
         expect![[r#"
             create-on: On
             delete: InvalidPowerState: web01 is powered on; power it off first
             unregister: InvalidPowerState: web01 is powered on; power it off first
-            shrink: InvalidPowerState: web01 is not powered off: vCPUs and memory can be added to it but not taken away
+            shrink: InvalidPowerState: web01 is not powered off: of its vCPUs and memory, only what was added to the 2 and 512 MiB that it started with can be taken away
+            grow: On
+            as-it-was: On
+            shrink: InvalidPowerState: web01 is not powered off: of its vCPUs and memory, only what was added to the 2 and 512 MiB that it started with can be taken away
             snapshot: On
             revert-off: Off
             shrink: Off

@@ -1,13 +1,17 @@
 //! Who gets in, who does not, and what the others learn from it.
 
 use axum::http::Request;
-use racknest_cluster::inventory::access::ADMIN_ROLE;
+use racknest_cluster::inventory::access::{ADMIN_ROLE, EditUser};
 
 use super::*;
 use crate::session::password::Passwords;
 use crate::testing::{USER, records};
 
 const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn may_log_in(enabled: bool) -> EditUser {
+    EditUser { enabled: Some(enabled), ..EditUser::default() }
+}
 
 struct Rig {
     core: Core,
@@ -74,7 +78,7 @@ async fn a_wrong_password_an_unknown_and_a_disabled_user_look_the_same() {
     assert_eq!(rig.login("eve", "correct horse").await.unwrap_err(), wrong);
     assert_eq!(rig.login(&"x".repeat(1000), "correct horse").await.unwrap_err(), wrong);
     let disable = |enabled| {
-        rig.core.run(move |inventory, now| inventory.user_edit(now, USER, bob, None, Some(enabled)))
+        rig.core.run(move |inventory, now| inventory.user_edit(now, USER, bob, may_log_in(enabled)))
     };
     disable(false).await.unwrap();
     assert_eq!(rig.login("bob", "correct horse").await.unwrap_err(), wrong);
@@ -88,7 +92,7 @@ async fn a_user_who_is_disabled_or_deleted_is_out_at_once() {
     let token = rig.login("bob", "correct horse").await.unwrap();
     let bob = rig.caller(&token).unwrap().user;
     rig.core
-        .run(move |inventory, now| inventory.user_edit(now, USER, bob, None, Some(false)))
+        .run(move |inventory, now| inventory.user_edit(now, USER, bob, may_log_in(false)))
         .await
         .unwrap();
     assert_eq!(rig.caller(&token).unwrap_err().code, FaultCode::NotAuthenticated);

@@ -8,14 +8,19 @@ use super::size;
 /// The objects that have a short form: name, what its value is called, how it is written.
 const FORMS: &[(&str, &str, &str)] = &[
     ("NewDisk", "SIZE", "its size, as in 8GiB"),
-    ("NewNic", "NETWORK", "its network"),
+    ("DiskGrowth", "KEY=SIZE", "its key and its size afterwards, as in 0=16GiB"),
+    ("NewNic", "NETWORK[,mac=ADDRESS]", "its network, and its address unless one is to be chosen"),
     ("Admission", "POLICY", "off, slots:HOSTS, percentage:CPU:MEMORY, or failover-hosts:NAME,NAME"),
     (
         "Monitoring",
         "LEVEL",
         "off, low, medium, high, or SILENCE:RESETS:WINDOW with both times in seconds",
     ),
-    ("NicPatch", "KEY,...", "its key and what changes, as in 1,network=web,connected=yes"),
+    (
+        "NicPatch",
+        "KEY,...",
+        "its key and what changes, as in 1,network=web,mac=02:00:00:00:00:01,connected=yes",
+    ),
     ("Boot", "BOOT", "bios, or KERNEL,INITRAMFS[,ARGUMENTS] as paths on a datastore"),
     (
         "Workload",
@@ -44,7 +49,8 @@ pub(super) fn help(name: &str) -> &'static str {
 pub(super) fn parse(name: &str, text: &str) -> anyhow::Result<Value> {
     let parsed = match name {
         "NewDisk" => size(text, 1).map(|bytes| json!({ "capacity_bytes": bytes })),
-        "NewNic" => Ok(json!({ "network": text })),
+        "DiskGrowth" => growth(text),
+        "NewNic" => Ok(new_nic(text)),
         "NicPatch" => {
             let (key, rest) = split(text);
             number(key).and_then(|key| nic(json!({ "key": key }), rest))
@@ -70,12 +76,26 @@ fn nic(mut nic: Value, rest: &str) -> anyhow::Result<Value> {
     for part in rest.split(',').filter(|part| !part.is_empty()) {
         match part.split_once('=') {
             Some(("network", value)) => nic["network"] = json!(value),
+            Some(("mac", value)) => nic["mac"] = json!(value),
             Some(("connected", "yes")) => nic["is_connected"] = json!(true),
             Some(("connected", "no")) => nic["is_connected"] = json!(false),
             Some(_) | None => bail!("'{part}' is not known"),
         }
     }
     Ok(nic)
+}
+
+fn growth(text: &str) -> anyhow::Result<Value> {
+    let (key, bytes) = text.split_once('=').context("there is no '='")?;
+    Ok(json!({ "key": number(key)?, "capacity_bytes": size(bytes, 1)? }))
+}
+
+/// A network's name may hold a comma, an address none.
+fn new_nic(text: &str) -> Value {
+    match text.rsplit_once(",mac=") {
+        Some((network, mac)) => json!({ "network": network, "mac": mac }),
+        None => json!({ "network": text }),
+    }
 }
 
 fn admission(text: &str) -> anyhow::Result<Value> {
@@ -159,7 +179,7 @@ fn workload(text: &str) -> anyhow::Result<Value> {
 #[cfg(test)]
 mod tests {
     use racknest_api::v1::ha::{Admission, Monitoring};
-    use racknest_api::v1::vm_config::{Boot, NewDisk, NewNic, NicPatch, Workload};
+    use racknest_api::v1::vm_config::{Boot, DiskGrowth, NewDisk, NewNic, NicPatch, Workload};
     use serde::de::DeserializeOwned;
 
     use super::*;
@@ -172,6 +192,12 @@ mod tests {
     fn a_short_form_is_what_the_interface_takes() {
         assert_eq!(parsed::<NewDisk>("NewDisk", "8GiB").capacity_bytes, 8 << 30);
         assert_eq!(parsed::<NewNic>("NewNic", "VM Network").network, "VM Network");
+        let nic = parsed::<NewNic>("NewNic", "a, b,mac=02:00:00:00:00:01");
+        assert_eq!((nic.network.as_str(), nic.mac.as_deref()), ("a, b", Some("02:00:00:00:00:01")));
+        let growth = parsed::<DiskGrowth>("DiskGrowth", "2=16GiB");
+        assert_eq!((growth.key, growth.capacity_bytes), (2, 16 << 30));
+        let nic = parsed::<NicPatch>("NicPatch", "1,mac=02:00:00:00:00:01");
+        assert_eq!(nic.mac.as_deref(), Some("02:00:00:00:00:01"));
         let nic = parsed::<NicPatch>("NicPatch", "1,network=web,connected=yes");
         assert_eq!(
             (nic.key, nic.network.as_deref(), nic.is_connected),
@@ -201,6 +227,9 @@ mod tests {
     fn what_is_no_short_form_is_told_how_it_is_written() {
         for (name, text) in [
             ("NewDisk", "big"),
+            ("DiskGrowth", "16GiB"),
+            ("DiskGrowth", "first=16GiB"),
+            ("DiskGrowth", "0=big"),
             ("Admission", "some"),
             ("Monitoring", "30:3"),
             ("NicPatch", "1,speed=10"),

@@ -182,7 +182,7 @@ fn a_live_guest_that_continues_with_what_was_added() {
             -option-rom romfile=/state/stop.rom,bootindex=999
             -kernel /ds/live/vmlinuz
             -initrd /ds/live/initramfs.cpio
-            -append console=tty0 console=ttyS0 memhp_default_state=online racknest.name=a--b quiet racknest.ip=10.0.0.7/24
+            -append console=tty0 console=ttyS0 memhp_default_state=online memory_hotplug.online_policy=auto-movable racknest.name=a--b quiet racknest.ip=10.0.0.7/24
             -incoming exec:cat '/ds/it'\''s/suspended.memory'"#]],
     );
 }

@@ -42,7 +42,31 @@ async fn a_disk_over_a_layer_that_is_missing_is_refused_by_name() {
     let fault = lab.ask(&spec, request).await.unwrap_err();
     assert_eq!(fault.code, FaultCode::NotFound);
     assert!(fault.message.contains("[ds] gone/disk0.qcow2"), "{fault}");
-    assert_eq!(fs_err::read_dir(lab.file(&spec.home)).unwrap().count(), 0);
+    assert!(!lab.file(&spec.home).exists(), "nothing is left of it");
+}
+
+#[tokio::test]
+async fn a_directory_with_files_of_another_vm_is_left_alone() {
+    let lab = Lab::new();
+    let old = vm(1);
+    lab.create(&old).await;
+    write_pattern(&lab.file(&old.config.disks[0].file), 7);
+    let new = VmSpec { id: VmId::from_raw(2), uuid: 2, name: "new".into(), ..old.clone() };
+    let sources = vec![DiskSource::Empty];
+    let request = Request::Create { spec: new.clone(), sources, power_on: false };
+    let fault = lab.ask(&new, request.clone()).await.unwrap_err();
+    assert_eq!(fault.code, FaultCode::ResourceInUse);
+    assert!(fault.message.contains("[ds] vm1 holds VM 'vm1'"), "{fault}");
+    assert!(has_pattern(&lab.file(&old.config.disks[0].file), 7));
+
+    fs_err::remove_file(lab.file(&path("[ds] vm1/vm.json"))).unwrap();
+    let fault = lab.ask(&new, request.clone()).await.unwrap_err();
+    assert!(fault.message.contains("[ds] vm1 holds files already"), "{fault}");
+    assert!(has_pattern(&lab.file(&old.config.disks[0].file), 7));
+
+    fs_err::remove_dir_all(lab.file(&old.home)).unwrap();
+    assert_eq!(lab.ask(&new, request.clone()).await, Ok(PowerState::Off));
+    assert_eq!(lab.ask(&new, request).await, Ok(PowerState::Off), "asked again");
 }
 
 #[tokio::test]
@@ -98,11 +122,13 @@ async fn what_qemu_cannot_change_while_it_runs_is_refused_with_the_reason() {
         assert!(fault.message.contains(words), "{fault}");
         assert!(fault.message.contains("power vm1 off first"), "{fault}");
     };
-    refused(|config| config.memory = Bytes::from_mib(32), "cannot take memory").await;
+    refused(|config| config.memory = Bytes::from_mib(32), "only memory that was added").await;
     refused(|config| config.memory = Bytes::from_mib(65), "steps of 128 MiB").await;
     refused(|config| config.vcpus = 200, "at most 8 CPUs").await;
-    refused(|config| config.disks.clear(), "disk 0").await;
-    refused(|config| config.nics.clear(), "network card 0").await;
+    refused(|config| config.vcpus = 0, "takes no CPUs").await;
+    // It stands still in its firmware: nobody is there to let go of anything.
+    refused(|config| config.disks.clear(), "no operating system runs in it").await;
+    refused(|config| config.nics.clear(), "no operating system runs in it").await;
     refused(|config| config.nics[0].mac[5] = 99, "address").await;
 }
 

@@ -109,6 +109,58 @@ async fn a_guest_takes_what_is_added_and_keeps_its_memory() {
 }
 
 #[tokio::test]
+async fn a_guest_lets_go_of_what_is_taken_and_of_nothing_it_started_with() {
+    let lab = Lab::new();
+    let small = live(&lab, 1);
+    lab.running(&small).await;
+    ready(&lab, &small).await;
+    let mut shell = Shell::log_in(&lab, &small).await;
+    let mut large = small.clone();
+    large.config.vcpus = 2;
+    large.config.memory = Bytes::from_mib(256);
+    large.config.disks.push(disk(1, "[ds] vm1/disk1.qcow2"));
+    large.config.nics.push(nic(8));
+    let add = Request::Reconfigure { spec: large.clone(), discard: Vec::new() };
+    assert_eq!(lab.ask(&small, add.clone()).await, Ok(PowerState::On));
+    let look = "echo $(nproc) $(ls /sys/block) $(ls /sys/class/net)";
+    let all = async |shell: &mut Shell| {
+        until("all is in use", async || shell.run(look).await == "2 vda vdb eth0 eth1 lo").await;
+        let blocks = "cat /sys/devices/system/memory/memory*/state | grep -c online";
+        until("the memory is in use", async || shell.run(blocks).await == "2").await;
+    };
+    all(&mut shell).await;
+
+    let mut less = small.clone();
+    less.config.memory = Bytes::from_mib(64);
+    let request = Request::Reconfigure { spec: less, discard: Vec::new() };
+    let fault = lab.ask(&large, request).await.unwrap_err();
+    assert!(fault.message.contains("give 128 MiB or 256 MiB"), "{fault}");
+    assert_eq!(shell.run(look).await, "2 vda vdb eth0 eth1 lo", "what was refused took nothing");
+
+    let mut fewer = large.clone();
+    fewer.config.vcpus = 1;
+    let request = Request::Reconfigure { spec: fewer, discard: Vec::new() };
+    let fault = lab.ask(&large, request).await.unwrap_err();
+    assert!(fault.message.contains("takes no CPUs"), "{fault}");
+
+    let gone = large.config.disks[1].file.clone();
+    let mut less = small.clone();
+    less.config.vcpus = 2;
+    let take = Request::Reconfigure { spec: less.clone(), discard: vec![gone.clone()] };
+    assert_eq!(lab.ask(&large, take.clone()).await, Ok(PowerState::On));
+    assert_eq!(shell.run(look).await, "2 vda eth0 lo");
+    assert!(!lab.file(&gone).exists());
+    assert_eq!(lab.ask(&large, take).await, Ok(PowerState::On), "asked again");
+    let hardware = lab.driver().running(small.id).unwrap().hardware().clone();
+    assert_eq!((hardware.vcpus_now(), hardware.memory_now()), (2, small.config.memory));
+    assert_eq!((hardware.disk_slots.len(), hardware.nic_slots.len()), (1, 1));
+
+    // The same places are free for what is added next.
+    assert_eq!(lab.ask(&less, add).await, Ok(PowerState::On));
+    all(&mut shell).await;
+}
+
+#[tokio::test]
 async fn a_guest_goes_back_to_its_snapshot_and_shuts_down_when_asked() {
     let lab = Lab::new();
     let spec = live(&lab, 1);
