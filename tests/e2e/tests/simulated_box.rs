@@ -142,7 +142,7 @@ fn what_is_in_the_inventory_is_changed_moved_and_renamed_by_command() {
     assert_eq!(sizes, [16]);
     lab.say("vm edit vm02 --edit-nic 0,mac=02:00:00:00:00:01").refused(&["vm01"]);
     lab.say("pool move silver gold").refused(&["itself"]);
-    let pools = lab.say("pool list --name gold").stdout();
+    let pools = lab.say("pool list gold").stdout();
     assert!(pools.contains("silver"), "{pools}");
     let hosts = lab.say("host list").stdout();
     assert!(

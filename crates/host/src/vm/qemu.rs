@@ -10,6 +10,7 @@
 //! | `command_line` | from a VM's spec to QEMU's arguments; pure |
 //! | `process`, `qmp`, `machine` | one QEMU: its process, its protocol, the watch over both |
 //! | `power`, `memory`, `snapshot`, `reconfigure`, `unplug` | the requests |
+//! | `cpu_room` | whether the emulation can take another CPU |
 //! | `home` | a VM's directory, and whose it is |
 //! | `migrate` | moving to another host while the guest runs |
 //! | `disk` | images, by `qemu-img` |
@@ -20,6 +21,7 @@
 //! even while two agents are at work.
 
 mod command_line;
+mod cpu_room;
 mod disk;
 mod firmware;
 mod home;

@@ -243,7 +243,7 @@ fn cpu_model(accelerator: Accelerator) -> &'static str {
 
 /// The buffer for translated code. It is memory of the machine, not of the guest: a small guest in a
 /// large buffer never gives back what it once used.
-fn translation_mib(memory_mib: u64) -> u64 {
+pub(super) fn translation_mib(memory_mib: u64) -> u64 {
     (memory_mib / 8).clamp(24, 512)
 }
 

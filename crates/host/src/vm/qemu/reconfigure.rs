@@ -20,6 +20,7 @@ use super::command_line::{
     ADDABLE_MEMORY_MIB, ADDABLE_VCPUS, MEMORY_SLOTS, block_node, cpu_device, disk_device, disk_id,
     memory_backend, memory_device, nic_backend, nic_device, nic_id, node_name,
 };
+use super::cpu_room;
 use super::machine::Machine;
 use super::qmp::wire::{BlockResize, BlockdevAdd, DeviceAdd, NetdevAdd, ObjectAdd, QomList};
 use super::record::{Accelerator, Hardware};
@@ -40,9 +41,9 @@ impl Machines {
         course: &mut Course,
     ) -> Result<PowerState, Fault> {
         let machine = self.found(spec).await?;
+        let mut surplus = Surplus::default();
         if let Some(machine) = &machine {
-            let surplus = check(&machine.hardware(), self.verdict.accelerator, current, spec)?;
-            self.take_away_or_put_back(current, spec, machine, &surplus).await?;
+            surplus = check(&machine.hardware(), self.verdict.accelerator, current, spec)?;
         } else if self.power(spec)? == PowerState::Suspended {
             return Err(Fault::unsupported(format!(
                 "{} is suspended: its memory fits only the machine it is; power it on or off first",
@@ -53,7 +54,7 @@ impl Machines {
             self.images.create(disk, &DiskSource::Empty, course).await?;
         }
         match &machine {
-            Some(machine) => self.change_running(spec, machine).await?,
+            Some(machine) => self.change_or_put_back(current, spec, machine, &surplus).await?,
             None => {
                 for disk in &spec.config.disks {
                     self.images.grow(disk).await?;
@@ -64,27 +65,32 @@ impl Machines {
         self.power(spec)
     }
 
-    /// What a guest kept is a reason to leave all as it was.
-    async fn take_away_or_put_back(
+    /// What is not done whole is undone as far as QEMU can.
+    async fn change_or_put_back(
         &self,
         current: Option<&VmSpec>,
         spec: &VmSpec,
         machine: &Arc<Machine>,
         surplus: &Surplus,
     ) -> Result<(), Fault> {
-        let taken = self.take_away(spec, machine, surplus).await;
-        if taken.is_err()
+        let changed = match self.take_away(spec, machine, surplus).await {
+            Ok(()) => self.change_running(spec, machine).await,
+            Err(fault) => Err(fault),
+        };
+        if changed.is_err()
             && let Some(current) = current
             && let Err(fault) = self.change_running(current, machine).await
         {
-            tracing::error!(vm = %spec.id, %fault, "hardware was taken from a VM and is not back");
+            tracing::error!(vm = %spec.id, %fault, "a VM is not what it was before a failed change");
         }
-        taken
+        changed
     }
 
     async fn change_running(&self, spec: &VmSpec, machine: &Arc<Machine>) -> Result<(), Fault> {
         let present = present(machine).await?;
         let has = |id: &str| present.iter().any(|name| name == id);
+        // First, because it is what may be refused: then nothing else was added.
+        self.add_vcpus(spec, machine, &present).await?;
         for disk in &spec.config.disks {
             if has(&disk_id(disk.key)) {
                 self.grow_running(machine, disk).await?;
@@ -98,8 +104,7 @@ impl Machines {
             }
         }
         self.connect_cables(spec, machine).await?;
-        self.add_memory(spec, machine, &present).await?;
-        self.add_vcpus(spec, machine, &present).await
+        self.add_memory(spec, machine, &present).await
     }
 
     async fn grow_running(&self, machine: &Machine, disk: &Disk) -> Result<(), Fault> {
@@ -189,12 +194,33 @@ impl Machines {
         present: &[String],
     ) -> Result<(), Fault> {
         let first = machine.hardware().vcpus;
-        for socket in first..spec.config.vcpus {
-            if present.contains(&format!("cpu{socket}")) {
-                continue;
-            }
-            machine.rebuild(|hardware| hardware.added_vcpus = socket + 1 - first)?;
-            done(machine, DeviceAdd(cpu_device(self.verdict.accelerator, socket))).await?;
+        let missing = (first..spec.config.vcpus)
+            .filter(|socket| !present.contains(&format!("cpu{socket}")))
+            .collect::<Vec<_>>();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let was_running = machine.status().await? == "running";
+        if was_running {
+            machine.pause().await?;
+        }
+        let added = self.add_held_vcpus(machine, &missing).await;
+        if was_running {
+            machine.resume().await?;
+        }
+        added
+    }
+
+    /// Adds CPUs to a guest that is held.
+    async fn add_held_vcpus(&self, machine: &Machine, sockets: &[u16]) -> Result<(), Fault> {
+        let accelerator = self.verdict.accelerator;
+        if accelerator == Accelerator::Tcg {
+            let cpus = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
+            cpu_room::check(machine, cpus).await?;
+        }
+        for &socket in sockets {
+            machine.rebuild(|hardware| hardware.added_vcpus = socket + 1 - hardware.vcpus)?;
+            done(machine, DeviceAdd(cpu_device(accelerator, socket))).await?;
         }
         Ok(())
     }

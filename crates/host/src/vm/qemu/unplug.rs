@@ -102,7 +102,7 @@ fn surplus_vcpus(
 fn surplus_modules(hardware: &Hardware, spec: &VmSpec) -> Result<Vec<usize>, Fault> {
     let wanted = spec.config.memory;
     let sums = hardware.added_memory.iter().scan(hardware.memory, |sum, module| {
-        *sum = *sum + *module;
+        *sum += *module;
         Some(*sum)
     });
     let sizes: Vec<Bytes> = std::iter::once(hardware.memory).chain(sums).collect();
