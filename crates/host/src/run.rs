@@ -95,7 +95,10 @@ fn runtime(configs: &[HostConfig]) -> io::Result<tokio::runtime::Runtime> {
 /// One of the hosts could not be started; the others are stopped.
 pub async fn serve(configs: Vec<HostConfig>, stop: CancellationToken) -> Result<()> {
     let usage = OwnUsage::shared_by(u32::try_from(configs.len()).unwrap_or(u32::MAX));
-    let datastores = SharedDatastores::new(clock::now().millis() / 1000);
+    // Simulated hosts that share this process have their datastores in its memory. One in a process
+    // of its own must see the leases of others, which only the datastores' files show.
+    let shares = configs.len() > 1;
+    let datastores = shares.then(|| SharedDatastores::new(clock::now().millis() / 1000));
     let start = |config: HostConfig| {
         let (usage, datastores, stop) = (usage.clone(), datastores.clone(), stop.clone());
         async move {
@@ -140,7 +143,7 @@ type Host = tokio::task::JoinHandle<()>;
 async fn start_host(
     config: HostConfig,
     usage: OwnUsage,
-    datastores: SharedDatastores,
+    datastores: Option<SharedDatastores>,
     stop: CancellationToken,
 ) -> Result<Host> {
     // The name first: a second agent of a host ends here, before it touches anything.
@@ -253,7 +256,7 @@ fn take_directories(layout: &Layout) -> Result<fs_err::File> {
 async fn run_simulated(
     config: HostConfig,
     usage: OwnUsage,
-    datastores: SharedDatastores,
+    datastores: Option<SharedDatastores>,
     underlay: Underlay,
     stop: CancellationToken,
 ) {
@@ -272,7 +275,7 @@ async fn run_simulated(
             }
         };
         let life = stop.child_token();
-        let (parts, ending) = simulated(&config, &usage, &datastores, &underlay);
+        let (parts, ending) = simulated(&config, &usage, datastores.as_ref(), &underlay);
         let mut agent = std::pin::pin!(Agent::new(parts).run(doors, life.clone()));
         tokio::select! {
             () = &mut agent => {}
@@ -293,11 +296,15 @@ async fn power_is(powered: &mut watch::Receiver<bool>, wanted: bool) -> bool {
 fn simulated(
     config: &HostConfig,
     usage: &OwnUsage,
-    datastores: &SharedDatastores,
+    datastores: Option<&SharedDatastores>,
     underlay: &Underlay,
 ) -> (Parts<Simulated>, tokio::task::JoinHandle<()>) {
     let storage = StoragePath::told_by(underlay.storage());
-    let leases = Leases::shared(datastores.clone(), storage.clone());
+    let mounts = Mounts::default();
+    let leases = match datastores {
+        Some(datastores) => Leases::shared(datastores.clone(), storage.clone()),
+        None => Leases::on(mounts.clone(), storage.clone()),
+    };
     let (ha, ending) = HaEdge::start(HaParts {
         underlay: underlay.clone(),
         leases: leases.clone(),
@@ -312,7 +319,7 @@ fn simulated(
         hooks: hooks(config),
         registry: Registry::in_memory(),
         records: vec![],
-        mounts: Mounts::default(),
+        mounts,
         leases,
         storage,
         ha: Some(ha),
