@@ -82,8 +82,11 @@ impl Reclaimer {
 
     fn weigh_claim(&mut self, host: &HostMemory) -> Scale {
         let free = host.claim.get().saturating_sub(host.consumed.get());
+        let over = host.consumed.get().saturating_sub(host.claim.get());
         self.claim = MemoryMarks::CLAIM.next(self.claim, Bytes::new(free), host.claim);
-        Scale::new(self.claim, free, MemoryMarks::CLAIM.high(host.claim))
+        let scale = Scale::new(self.claim, free, MemoryMarks::CLAIM.high(host.claim));
+        // A claim is no wall: more may be taken than it says, and all of that is missing.
+        Scale { missing: scale.missing.saturating_add(over), ..scale }
     }
 
     /// A host answers for its part of what the machine lacks, as all of them do.

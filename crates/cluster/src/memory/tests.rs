@@ -68,6 +68,15 @@ fn the_idle_give_before_the_busy() {
 }
 
 #[test]
+fn what_is_taken_beyond_the_claim_is_wanted_back_at_once() {
+    let vms = [vm(1, 1000, 900, 50), vm(2, 1000, 900, 50)];
+    let plan = Reclaimer::new(MemoryMarks::MACHINE).plan(&host(1500, &vms), &vms);
+    assert_eq!(plan.state, MemoryState::Low);
+    // 300 MiB beyond the claim, and 6 % of it that should be free.
+    assert_eq!((plan.wanted.mib(), plan.found.mib()), (390, 390));
+}
+
+#[test]
 fn a_guest_without_a_balloon_gives_nothing_and_none_goes_below_what_it_keeps() {
     let deaf = VmMemory { has_balloon: false, ..vm(1, 1000, 900, 0) };
     let kept = VmMemory { reservation: Bytes::from_mib(800), ..vm(2, 1000, 900, 0) };

@@ -163,7 +163,11 @@ fn machine(line: &mut Line, plan: &Plan<'_>) {
     line.add("-rtc", "base=utc");
     line.add("-display", "none");
     line.add("-device", r#"{"driver":"VGA","id":"screen0","addr":"0x2"}"#);
-    line.add("-device", r#"{"driver":"virtio-balloon-pci","id":"balloon0","addr":"0x3"}"#);
+    // A guest that runs out takes back from its balloon, before it kills programs of its own.
+    line.add(
+        "-device",
+        r#"{"driver":"virtio-balloon-pci","id":"balloon0","addr":"0x3","deflate-on-oom":true}"#,
+    );
 }
 
 fn sockets(line: &mut Line, plan: &Plan<'_>) {

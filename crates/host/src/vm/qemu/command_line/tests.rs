@@ -114,7 +114,7 @@ fn a_linked_clone_that_stops_at_the_firmware() {
         -rtc base=utc
         -display none
         -device {"driver":"VGA","id":"screen0","addr":"0x2"}
-        -device {"driver":"virtio-balloon-pci","id":"balloon0","addr":"0x3"}
+        -device {"driver":"virtio-balloon-pci","id":"balloon0","addr":"0x3","deflate-on-oom":true}
         -chardev socket,id=qmp0,path=/run/7/qmp,server=on,wait=off
         -mon chardev=qmp0,mode=control
         -vnc unix:/run/7/vnc
@@ -165,7 +165,7 @@ fn a_live_guest_that_continues_with_what_was_added() {
             -rtc base=utc
             -display none
             -device {"driver":"VGA","id":"screen0","addr":"0x2"}
-            -device {"driver":"virtio-balloon-pci","id":"balloon0","addr":"0x3"}
+            -device {"driver":"virtio-balloon-pci","id":"balloon0","addr":"0x3","deflate-on-oom":true}
             -chardev socket,id=qmp0,path=/run/7/qmp,server=on,wait=off
             -mon chardev=qmp0,mode=control
             -vnc unix:/run/7/vnc
