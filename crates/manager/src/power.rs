@@ -34,11 +34,11 @@ pub(crate) async fn run(state: State) {
         }
         if are_late {
             let given_up = state.core.run(|inventory, now| {
-                inventory.give_up_late_hosts(now);
+                inventory.judge_woken_hosts(now);
                 Ok(())
             });
             if let Err(fault) = given_up.await {
-                tracing::warn!(%fault, "hosts that do not answer were not given up");
+                tracing::warn!(%fault, "hosts that were woken were not judged");
             }
         }
     }

@@ -17,6 +17,7 @@ use racknest_types::time::Timestamp;
 use super::admission::{first_unplaceable, standing};
 use super::evacuate::{Evacuation, evacuate};
 use super::imbalance::normalised;
+use super::obstacle::Obstacle;
 use super::plan::Reason;
 use super::rules::Rules;
 use super::{Cluster, Host, HostState, Load, Names};
@@ -40,6 +41,13 @@ pub struct PowerHistory {
 pub enum PowerAdvice {
     /// Nothing, and why.
     Keep(String),
+    /// Nothing: of the hosts that could go, this is the last that was looked at, and it stays.
+    Stays {
+        /// The host.
+        host: HostId,
+        /// Why.
+        why: Refusal,
+    },
     /// Power this host on.
     On {
         /// The host.
@@ -88,6 +96,39 @@ impl Wanted {
                 (names.host)(*host),
                 (names.vm)(*vm)
             ),
+        }
+    }
+}
+
+/// Why a host is not powered off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A VM cannot leave it.
+    Stuck(VmId, Obstacle),
+    /// Peaks of late would take so many per cent of the others.
+    Peaks(u64),
+    /// The VMs would run worse.
+    Score,
+    /// None of the others could fail then.
+    Failover,
+    /// Admission control would not be met, and how it would stand.
+    Admission(String),
+}
+
+impl Refusal {
+    /// In a line for people.
+    #[must_use]
+    pub fn explain(&self, names: &Names<'_>) -> String {
+        match self {
+            Self::Stuck(vm, obstacle) => {
+                format!("VM '{}' cannot leave it, {}", (names.vm)(*vm), obstacle.explain(names))
+            }
+            Self::Peaks(percent) => {
+                format!("peaks of late would take {percent} % of the others")
+            }
+            Self::Score => "the VMs would run worse".into(),
+            Self::Failover => "no other host could fail then".into(),
+            Self::Admission(told) => format!("admission control would not be met: {told}"),
         }
     }
 }
@@ -197,7 +238,7 @@ fn power_off(
     let count = |host: &Host| vms.get(&host.id).copied().unwrap_or(0);
     hosts.sort_by_key(|host| (count(host), host.capacity.cpu_mhz, host.id));
     let was_safe = first_unplaceable(cluster, rules).is_none();
-    let mut why = String::from("every host was powered on not long ago");
+    let mut advice = PowerAdvice::Keep("every host was powered on not long ago".into());
     for host in hosts {
         let on_for = now.since(host.state_changed).as_secs();
         if on_for < u64::from(settings.on_seconds_min) {
@@ -205,11 +246,11 @@ fn power_off(
         }
         let evacuation = evacuate(cluster, rules, host.id, &Reason::PowerSaving(host.id));
         match refusal(cluster, rules, host.id, &evacuation, was_safe, high) {
-            Some(refused) => why = format!("{} stays on: {refused}", host.id),
+            Some(why) => advice = PowerAdvice::Stays { host: host.id, why },
             None => return PowerAdvice::Off { host: host.id, used_permille: used, evacuation },
         }
     }
-    PowerAdvice::Keep(why)
+    advice
 }
 
 /// Why a host cannot go, if it cannot.
@@ -220,16 +261,16 @@ fn refusal(
     evacuation: &Evacuation,
     was_safe: bool,
     high: u64,
-) -> Option<String> {
+) -> Option<Refusal> {
     if let Some(stuck) = evacuation.stuck.first() {
-        return Some(format!("{} cannot leave it, {}", stuck.vm, stuck.obstacle));
+        return Some(Refusal::Stuck(stuck.vm, stuck.obstacle.clone()));
     }
     let peak = evacuation.peak_after.cpu.max(evacuation.peak_after.memory) / 1000;
     if peak > high {
-        return Some(format!("peaks of late would take {} % of the others", peak / 10));
+        return Some(Refusal::Peaks(peak / 10));
     }
     if evacuation.score_after + SCORE_LOSS_MAX < evacuation.score_before {
-        return Some("the VMs would run worse".into());
+        return Some(Refusal::Score);
     }
     let mut after = cluster.clone();
     for step in evacuation.recommendations.iter().flat_map(|it| &it.moves) {
@@ -241,10 +282,10 @@ fn refusal(
         other.state = HostState::Standby;
     }
     if was_safe && first_unplaceable(&after, rules).is_some() {
-        return Some("no other host could fail then".into());
+        return Some(Refusal::Failover);
     }
     let found = standing(&cluster.admission, &after);
-    (!found.is_met).then(|| format!("admission control would not be met: {}", found.told))
+    (!found.is_met).then_some(Refusal::Admission(found.told))
 }
 
 #[cfg(test)]
@@ -273,6 +314,9 @@ mod tests {
             let now = Timestamp::from_millis(minute * 60_000);
             match advise(cluster, &rules, &mut history, now) {
                 PowerAdvice::Keep(why) => last = why,
+                PowerAdvice::Stays { host, why } => {
+                    last = format!("{host} stays on: {}", why.explain(&Names::IDS));
+                }
                 PowerAdvice::On { host, .. } => {
                     return format!("minute {}: on {host}", minute - 20);
                 }
@@ -313,7 +357,9 @@ mod tests {
                     format!("{host}: {}", why.explain(&Names::IDS))
                 }
                 PowerAdvice::Keep(why) => why,
-                PowerAdvice::Off { host, .. } => format!("off {host}"),
+                PowerAdvice::Stays { host, .. } | PowerAdvice::Off { host, .. } => {
+                    format!("not to be: {host}")
+                }
             }
         };
         let all_on = "host 1\nhost 2\nhost 3\nhost 4 standby";
@@ -372,7 +418,7 @@ mod tests {
         for vm in &mut cluster.vms {
             vm.is_busy = true;
         }
-        expect!["host-3 stays on: vm-3 cannot leave it, the VM is busy with something else"]
+        expect!["host-3 stays on: VM 'vm-3' cannot leave it, the VM is busy with something else"]
             .assert_eq(&minutes(&cluster));
     }
 }

@@ -243,6 +243,9 @@ impl Inventory {
         status.why_not = outcome.why_not(&names);
         status.power = match &outcome.power {
             PowerAdvice::Keep(why) => why.clone(),
+            PowerAdvice::Stays { host, why } => {
+                format!("host '{}' stays on: {}", (names.host)(*host), why.explain(&names))
+            }
             PowerAdvice::On { host, why, .. } => format!(
                 "power on host '{0}': {1}; 'racknest host power-on {0}'",
                 (names.host)(*host),

@@ -36,6 +36,9 @@ const TELL_MAX: Duration = Duration::from_secs(10);
 /// How long a host has to answer after it was given power: a first start tries accelerators.
 const BOOT_MAX: Duration = Duration::from_secs(180);
 
+/// A host that is woken and still answers after this had not been turned off yet.
+const AWAKE: Duration = Duration::from_secs(3);
+
 /// A host in standby that connects later than this after it was put there has been turned on by
 /// somebody; before, it has not been turned off yet.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -131,14 +134,19 @@ impl Inventory {
         self.hosts.values().filter_map(wish).collect()
     }
 
-    /// Whether a host was given power so long ago that it should have answered.
+    /// Whether a host that was woken is to be judged: [`Inventory::judge_woken_hosts`].
     #[must_use]
     pub fn has_late_hosts(&self, now: Timestamp) -> bool {
-        self.hosts.values().any(|host| is_late(now, host))
+        self.hosts.values().any(|host| is_late(now, host) || is_awake(now, host))
     }
 
-    /// Gives up on hosts that were given power and do not answer.
-    pub fn give_up_late_hosts(&mut self, now: Timestamp) {
+    /// Takes hosts for on that were woken before they were turned off, and gives up on those that
+    /// were given power and do not answer.
+    pub fn judge_woken_hosts(&mut self, now: Timestamp) {
+        let awake = self.hosts.values().filter(|host| is_awake(now, host));
+        for id in awake.map(|host| host.id).collect::<Vec<_>>() {
+            self.answered(now, id);
+        }
         let late = self.hosts.values().filter(|host| is_late(now, host));
         for id in late.map(|host| host.id).collect::<Vec<_>>() {
             let name = self.name(id.into());
@@ -187,7 +195,7 @@ impl Inventory {
             return None;
         }
         let (result, told) = match advice {
-            PowerAdvice::Keep(_) => return None,
+            PowerAdvice::Keep(_) | PowerAdvice::Stays { .. } => return None,
             PowerAdvice::On { host, why, .. } => {
                 let (of_vm, of_host) =
                     (|id: VmId| self.name(id.into()), |id: HostId| self.name(id.into()));
@@ -327,4 +335,10 @@ impl Inventory {
 
 fn is_late(now: Timestamp, host: &HostRecord) -> bool {
     host.power == HostPower::PoweringOn && now.since(host.power_changed) >= BOOT_MAX
+}
+
+fn is_awake(now: Timestamp, host: &HostRecord) -> bool {
+    host.power == HostPower::PoweringOn
+        && host.connection == HostConnection::Connected
+        && now.since(host.power_changed) >= AWAKE
 }

@@ -139,7 +139,7 @@ fn a_manager_that_died_in_between_goes_on_and_a_host_that_does_not_answer_is_giv
     assert_eq!(wishes(&world), "b on");
     world.now = world.now + core::time::Duration::from_secs(200);
     assert!(world.inventory.has_late_hosts(world.now));
-    world.inventory.give_up_late_hosts(world.now);
+    world.inventory.judge_woken_hosts(world.now);
     world.settle();
     let TaskState::Error(fault) = &world.inventory.task(task).unwrap().state else { panic!() };
     assert_eq!(fault.code, FaultCode::Timedout);
@@ -147,6 +147,20 @@ fn a_manager_that_died_in_between_goes_on_and_a_host_that_does_not_answer_is_giv
     world.now = world.now + core::time::Duration::from_secs(100);
     world.step("hello b");
     assert_eq!(power(&world, "b"), HostPower::On);
+}
+
+#[test]
+fn a_host_that_is_woken_before_it_was_turned_off_is_on() {
+    let mut world = lab(&["a", "b"]);
+    stand_by(&mut world, "b").unwrap();
+    let task = wake(&mut world, "b").unwrap();
+    assert_eq!((power(&world, "b"), wishes(&world).as_str()), (HostPower::PoweringOn, ""));
+    world.now = world.now + core::time::Duration::from_secs(3);
+    assert!(world.inventory.has_late_hosts(world.now));
+    world.inventory.judge_woken_hosts(world.now);
+    world.settle();
+    assert_eq!(power(&world, "b"), HostPower::On);
+    assert_eq!(world.inventory.task(task).unwrap().state, TaskState::Success);
 }
 
 #[test]
