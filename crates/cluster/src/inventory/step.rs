@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use racknest_types::fault::Fault;
+use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{HostId, SnapshotId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
@@ -123,7 +123,7 @@ impl Inventory {
                 Ok(())
             }
             Err(fault) => {
-                self.step_failed(id, &step);
+                self.step_failed(id, &step, fault.code);
                 Err(fault)
             }
         };
@@ -205,8 +205,11 @@ impl Inventory {
         None
     }
 
-    fn step_failed(&mut self, id: VmId, step: &Step) {
+    fn step_failed(&mut self, id: VmId, step: &Step, code: FaultCode) {
         match step {
+            // It was made, and while its host hung before the start another one has taken it over:
+            // HA runs it there, and the inventory must not lose it.
+            Step::Create { power_on: true, .. } if code == FaultCode::ResourceInUse => {}
             // It was in the inventory to keep its name; the host has left nothing behind.
             Step::Create { .. } | Step::Register => self.remove_vm(id),
             Step::Snapshot { snapshot } => self.remove_snapshot(*snapshot),

@@ -104,6 +104,10 @@ impl World {
                 Ok(())
             }
             ["create", name] => it.vm_create(now, USER, vm_named(name)).map(drop),
+            ["create", name, "running"] => {
+                let create = CreateVm { power_on: true, ..vm_named(name) };
+                it.vm_create(now, USER, create).map(drop)
+            }
             ["template", name] => {
                 let create = CreateVm { is_template: true, ..vm_named(name) };
                 it.vm_create(now, USER, create).map(drop)
@@ -219,7 +223,8 @@ impl World {
         }
     }
 
-    /// The VM's host answers what is pending: `on`, `off`, `suspended`, or `fails`.
+    /// The VM's host answers what is pending: `on`, `off`, `suspended`, `fails`, or `taken`: another
+    /// host has its lease.
     fn answer(&mut self, vm: &str, how: &str) -> Result<(), Fault> {
         let it = &mut self.inventory;
         let record = it.vm(it.find_vm(vm)?)?.clone();
@@ -229,6 +234,7 @@ impl World {
             "off" => Ok(PowerState::Off),
             "suspended" => Ok(PowerState::Suspended),
             "fails" => Err(Fault::system("qemu: no")),
+            "taken" => Err(Fault::new(FaultCode::ResourceInUse, "another host has its lease")),
             _ => panic!("no such answer: {how}"),
         };
         let message = FromHost::Done { task, vm: record.id, result };

@@ -15,11 +15,14 @@
 //! is in the lease because the snapshot's new layer may be half-made when the host dies: who starts
 //! the VM elsewhere must finish it first, or would write to the layer that the snapshot froze.
 //!
-//! A start that HA asked for and that fails leaves the lease abandoned: it is any host's again.
+//! A start that HA asked for and that fails leaves the lease abandoned: it is any host's again. So
+//! does a user's, if the VM was to run on some host before.
 //!
 //! **Invariant:** no guest runs but under a lease that this host took after all others; except that a
 //! lease that is lost while its guest runs is noticed later, and nobody has started the VM elsewhere
 //! while its disks were open here.
+
+use std::time::Duration;
 
 use racknest_cluster::ha::{StartFailure, StopKind};
 use racknest_cluster::record::lease::LeaseState;
@@ -33,12 +36,17 @@ use crate::lease::{self, Wanted};
 use crate::registry::record::RegistryRecord;
 use crate::vm::{Course, Driver};
 
+/// Between two looks for a lease whose datastore is not reached.
+const LEASE_RETRY: Duration = Duration::from_secs(1);
+
 /// What was done about the lease before a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fence {
     /// The epoch that this host holds, or held last.
     pub(super) epoch: u64,
     intent: Intent,
+    /// Whether the lease that was replaced said that some host was to run the VM.
+    was_wanted: bool,
 }
 
 /// What a request means for the lease.
@@ -63,6 +71,8 @@ pub(super) struct Leased {
     pub(super) unfinished: Option<Box<Request>>,
     /// The VM as the lease before said it.
     spec: Option<VmSpec>,
+    /// Whether the lease before said that some host was to run it.
+    was_wanted: bool,
 }
 
 impl<D: Driver> Performer<D> {
@@ -108,13 +118,16 @@ impl<D: Driver> Performer<D> {
         let mut epoch = self.epoch();
         let spec = self.spec().or_else(|| spec_after(request));
         let Some(spec) = spec.filter(|_| intent != Intent::Nothing) else {
-            return Ok(Fence { epoch, intent: Intent::Nothing });
+            return Ok(Fence { epoch, intent: Intent::Nothing, was_wanted: false });
         };
+        let mut was_wanted = false;
         let taken = match intent {
             Intent::Nothing => Ok(epoch),
             Intent::Start => {
                 let new = spec_after(request).unwrap_or(spec);
-                self.lease_to_start(new, None, None).await.map(|leased| leased.epoch)
+                let leased = self.lease_to_start(new, None, None).await;
+                was_wanted = leased.as_ref().is_ok_and(|leased| leased.was_wanted);
+                leased.map(|leased| leased.epoch)
             }
             Intent::Rebuild if self.is_leased() => {
                 self.next(spec, LeaseState::Running, Some(request.clone()), epoch).await
@@ -134,7 +147,7 @@ impl<D: Driver> Performer<D> {
             },
         };
         epoch = taken.map_err(|failure| lease::fault(&spec.name, &failure))?;
-        Ok(Fence { epoch, intent })
+        Ok(Fence { epoch, intent, was_wanted })
     }
 
     /// Says in the lease how the VM is after a request that was done; the epoch from then on.
@@ -171,6 +184,9 @@ impl<D: Driver> Performer<D> {
         let Some(spec) = self.spec().or_else(|| spec_after(request)) else { return After::Same };
         let state = match fence.intent {
             Intent::Nothing => return After::Same,
+            // Another host may have been about to run it: its copy has lost its lease by this one,
+            // and is stopped. HA starts it anew.
+            Intent::Start if fence.was_wanted => LeaseState::Abandoned,
             Intent::Start => LeaseState::Stopped,
             Intent::Rebuild if !self.is_leased() => LeaseState::Stopped,
             Intent::Rebuild | Intent::Stop => LeaseState::Running,
@@ -206,6 +222,8 @@ impl<D: Driver> Performer<D> {
                 Err(fault) => return Err(StartFailure::Failed(fault.message)),
             }
         }
+        let was_wanted =
+            newest.as_ref().is_some_and(|saved| saved.lease.state != LeaseState::Stopped);
         let (old, left) = newest.map(|saved| (saved.lease.spec, saved.unfinished)).unzip();
         let (spec, left) = match after {
             // The lease is as new as the order, and says more: what was under way.
@@ -216,7 +234,26 @@ impl<D: Driver> Performer<D> {
         let state = LeaseState::Running;
         let wanted = Wanted { spec, state, unfinished: unfinished.clone(), after: found };
         let epoch = leases.take(wanted).await?;
-        Ok(Leased { epoch, unfinished, spec: old })
+        Ok(Leased { epoch, unfinished, spec: old, was_wanted })
+    }
+
+    /// Whether the lease that was taken for a start is the newest still: a host that hung since then
+    /// would start a VM that another has taken over, and perhaps stopped for good.
+    pub(super) async fn confirm(&self, spec: &VmSpec, epoch: u64) -> Result<(), StartFailure> {
+        let newest = self.tools.leases.newest(spec).await?;
+        let is_lost = newest.is_some_and(|saved| saved.lease.epoch > epoch);
+        if is_lost { Err(StartFailure::LeaseTaken) } else { Ok(()) }
+    }
+
+    /// The same for a request that starts a VM.
+    pub(super) async fn confirm_fence(&self, request: &Request, fence: Fence) -> Result<(), Fault> {
+        match (fence.intent, spec_after(request)) {
+            (Intent::Start, Some(spec)) => {
+                let confirmed = self.confirm(spec, fence.epoch).await;
+                confirmed.map_err(|failure| lease::fault(&spec.name, &failure))
+            }
+            (Intent::Start | Intent::Nothing | Intent::Rebuild | Intent::Stop, _) => Ok(()),
+        }
     }
 
     /// Takes the lease of a VM that has come here alive; its epoch. `after` is the epoch under which
@@ -308,6 +345,39 @@ impl<D: Driver> Performer<D> {
         Ok((lease.state == LeaseState::Stopped).then_some(0))
     }
 
+    /// Sees to it that nobody starts a VM that is about to be deleted. The manager may be behind: a VM
+    /// that another host has by now is not deleted under its guest.
+    pub(super) async fn retire(&self) -> Result<(), Fault> {
+        let Some(spec) = self.spec() else { return Ok(()) };
+        let retired = self.take_out(spec).await;
+        retired.map_err(|failure| lease::fault(&spec.name, &failure))
+    }
+
+    /// The same for a VM that was to be made running and did not start: while its host hung, another
+    /// may have taken it over. Waits for its datastore, because without its lease's word HA would
+    /// start what is being deleted.
+    pub(super) async fn retire_new(&self, spec: &VmSpec) -> Result<(), Fault> {
+        loop {
+            match self.take_out(spec).await {
+                Err(StartFailure::NoDatastore) => tokio::time::sleep(LEASE_RETRY).await,
+                done => return done.map_err(|failure| lease::fault(&spec.name, &failure)),
+            }
+        }
+    }
+
+    /// Says in a VM's lease that it is stopped for good, unless another host has it.
+    async fn take_out(&self, spec: &VmSpec) -> Result<(), StartFailure> {
+        let leases = &self.tools.leases;
+        let Some(SavedLease { lease, .. }) = leases.newest(spec).await? else { return Ok(()) };
+        if lease.state == LeaseState::Stopped {
+            return Ok(());
+        }
+        if Some(lease.holder) != leases.holder() {
+            return Err(StartFailure::LeaseTaken);
+        }
+        self.next(spec, LeaseState::Stopped, None, lease.epoch).await.map(drop)
+    }
+
     /// What becomes of the leases of a VM that leaves this host.
     pub(super) async fn end_leases(&self, request: &Request) {
         if let Request::Delete { home } = request {
@@ -352,7 +422,7 @@ impl<D: Driver> Performer<D> {
             Ok(leased) => leased,
             Err(failure) => return (Err(failure), After::Same),
         };
-        let Leased { mut epoch, unfinished, spec: old } = leased;
+        let Leased { mut epoch, unfinished, spec: old, .. } = leased;
         let spec = old.filter(|_| after.is_some()).unwrap_or(spec);
         let registration = Registration { spec, power: PowerState::On };
         let mut record =
@@ -406,6 +476,7 @@ impl<D: Driver> Performer<D> {
             self.save_if_new(Some(record), None).await.map_err(failed)?;
         }
         let spec = &record.registration.spec;
+        self.confirm(spec, record.epoch).await?;
         let start = Request::PowerOn(spec.clone());
         let started = driver.perform(self.vm, Some(spec.clone()), start, course).await;
         started.map(drop).map_err(failed)

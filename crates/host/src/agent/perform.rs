@@ -30,7 +30,7 @@ use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::migration::MigrationReply;
 use racknest_cluster::wire::{Registration, Request, VmSpec};
 use racknest_types::bytes::Bytes;
-use racknest_types::fault::Fault;
+use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{TaskId, VmId};
 
 use super::departure::Departure;
@@ -228,7 +228,10 @@ impl<D: Driver> Performer<D> {
             return (Err(fault), self.lower_fence(&request, fence).await);
         }
         let spec = spec_after(&request).or_else(|| self.spec()).cloned();
-        let done = self.drive(request.clone(), course).await;
+        let done = match self.confirm_fence(&request, fence).await {
+            Ok(()) => self.drive(request.clone(), course).await,
+            Err(fault) => Err(fault),
+        };
         match done {
             Ok(power) => {
                 let Some(spec) = spec else { return (Ok(power), After::Same) };
@@ -307,6 +310,10 @@ impl<D: Driver> Performer<D> {
             done = self.save_if_new(Some(&record), self.before.as_ref()).await;
         }
         let spec = &record.registration.spec;
+        if done.is_ok() && power_on && power != PowerState::On {
+            let confirmed = self.confirm(spec, epoch).await;
+            done = confirmed.map_err(|failure| lease::fault(&spec.name, &failure));
+        }
         if done.is_ok() && power_on {
             let start = Request::PowerOn(spec.clone());
             let driver = &self.tools.driver;
@@ -316,6 +323,11 @@ impl<D: Driver> Performer<D> {
         match done {
             Ok(()) => (Ok(power), After::Known(record, power)),
             Err(fault) => {
+                if let Err(taken) = self.retire_new(spec).await {
+                    // Its files are the other host's now.
+                    let forgotten = self.tools.registry.forget(self.vm).await;
+                    return (Err(forgotten.err().unwrap_or(taken)), After::Forgotten);
+                }
                 let delete = Request::Delete { home: spec.home.clone() };
                 let undone =
                     self.tools.driver.perform(self.vm, Some(spec.clone()), delete, course).await;
@@ -324,6 +336,9 @@ impl<D: Driver> Performer<D> {
                 if let Err(fault) = undone.map(|_| ()).and(forgotten) {
                     tracing::error!(vm = %self.vm, %fault, "a VM that did not start could not be deleted");
                 }
+                // To the manager, a resource in use is a VM that another host has.
+                let is_use = fault.code == FaultCode::ResourceInUse;
+                let fault = if is_use { Fault::system(fault.message) } else { fault };
                 (Err(fault), After::Forgotten)
             }
         }
@@ -331,6 +346,11 @@ impl<D: Driver> Performer<D> {
 
     /// A request after which the VM is not this host's any more.
     async fn leave(&self, request: Request, course: Course) -> (Result<PowerState, Fault>, After) {
+        if matches!(request, Request::Delete { .. })
+            && let Err(fault) = self.retire().await
+        {
+            return (Err(fault), After::Same);
+        }
         match self.drive(request.clone(), course).await {
             Ok(power) => {
                 self.end_leases(&request).await;

@@ -164,3 +164,33 @@ fn a_vm_that_died_raises_an_alarm_until_it_runs_again() {
         "#]],
     );
 }
+
+/// Its host hung between lease and process, and HA started it elsewhere.
+#[test]
+fn a_creation_that_lost_its_lease_keeps_the_vm_for_the_host_that_has_it() {
+    check(
+        "host a; host b; create v running; done v taken; says b v:on:2; create w running; done w fails",
+        expect![[r#"
+            > host a
+              * Created a
+              * HostConnected a
+            > host b
+              * Created b
+              * HostConnected b
+            > create v running
+              a <- v create v/disk0.qcow2 from [Empty] and start
+            > done v taken
+              * TaskFailed v vm_create: another host has its lease
+              = vm_create v: ResourceInUse
+            > says b v:on:2
+              * Moved v from host 'a' to host 'b', which has it under a newer run lease
+              * VmPoweredOn v so
+              a <- unregister v
+            > create w running
+              a <- w create w/disk0.qcow2 from [Empty] and start
+            > done w fails
+              * TaskFailed w vm_create: qemu: no
+              = vm_create w: SystemError
+        "#]],
+    );
+}

@@ -95,6 +95,59 @@ async fn a_request_under_way_is_in_the_lease() {
 }
 
 #[tokio::test]
+async fn a_new_vm_that_another_host_has_taken_over_before_it_ran_is_not_deleted() {
+    let datastores = SharedDatastores::new(1);
+    let driver = Scripted::closed();
+    driver.gate.add_permits(1);
+    *driver.failing.lock().unwrap() = Some("PowerOn");
+    let first = on(Arc::new(HostDirectory::new()), 1, &datastores, driver);
+    let mut manager = first.connect().await;
+    manager.request(1, 7, create(7, true)).await;
+    while first.driver.log().len() < 2 {
+        manager.sync().await;
+    }
+    let second = host(2, &datastores);
+    let mut other = second.connect().await;
+    other.ask(2, 7, Request::PowerOn(spec(7))).await.unwrap();
+
+    first.driver.gate.add_permits(1);
+    let fault = manager.done(1).await.unwrap_err();
+    assert_eq!(fault.code, FaultCode::ResourceInUse, "{fault}");
+    assert_eq!(first.driver.log(), ["vm-7 Create", "vm-7 PowerOn"]);
+    assert_eq!(lease(&second).await, Some((2, 2, LeaseState::Running, false)));
+}
+
+#[tokio::test]
+async fn a_vm_that_runs_on_another_host_is_not_deleted_for_a_manager_that_is_behind() {
+    let datastores = SharedDatastores::new(1);
+    let first = host(1, &datastores);
+    let mut manager = first.connect().await;
+    manager.ask(1, 7, create(7, false)).await.unwrap();
+    let second = host(2, &datastores);
+    let mut other = second.connect().await;
+    other.ask(2, 7, Request::PowerOn(spec(7))).await.unwrap();
+
+    let home = spec(7).home;
+    let fault = manager.ask(3, 7, Request::Delete { home }).await.unwrap_err();
+    assert_eq!(fault.code, FaultCode::ResourceInUse, "{fault}");
+    assert_eq!(first.driver.log(), ["vm-7 Create"]);
+    assert_eq!(lease(&second).await, Some((2, 1, LeaseState::Running, false)));
+}
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_a_vm_that_was_to_run_to_any_host() {
+    let datastores = SharedDatastores::new(1);
+    let first = host(1, &datastores);
+    let mut manager = first.connect().await;
+    manager.ask(1, 7, create(7, true)).await.unwrap();
+    let second = host(2, &datastores);
+    *second.driver.failing.lock().unwrap() = Some("PowerOn");
+    let mut other = second.connect().await;
+    other.ask(2, 7, Request::PowerOn(spec(7))).await.unwrap_err();
+    assert_eq!(lease(&second).await, Some((2, 3, LeaseState::Abandoned, false)));
+}
+
+#[tokio::test]
 async fn a_host_that_comes_back_kills_and_forgets_what_another_has_taken_over() {
     let datastores = SharedDatastores::new(1);
     let first = host(1, &datastores);
