@@ -3,6 +3,13 @@
 //! Each is a mistake that somebody could make, in the edge that carries out what agents ask for, in
 //! the storage below it, in the manager's loop, or in what an agent gets to see. The code under test
 //! stays as it is: a bug that has to be built into it could be shipped with it.
+//!
+//! Not in the list are mistakes that a second layer makes good, because nothing comes of them that an
+//! invariant could see: a copy that has lost its lease and is not stopped (every VM here has disks,
+//! so nobody starts the VM while the copy has them open), and a VM that its host saves as its own
+//! only after it runs (it is found by its lease).
+
+use crate::swarm::Emphasis;
 
 /// A mistake that is made on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,8 +26,6 @@ pub enum Bug {
     BeatNotCompared,
     /// A host whose response is to stop its VMs lets them run.
     IsolatedDoesNotStop,
-    /// A copy that has lost its lease runs on.
-    LostCopyRunsOn,
     /// A clean stop is not written into the lease.
     CleanStopForgotten,
     /// Leases that were abandoned look stopped.
@@ -45,20 +50,42 @@ pub enum Bug {
     ActBeforeSave,
     /// Hosts do not say under which epoch they run a VM, so the manager gives it to the wrong one.
     EpochNotReported,
-    /// A host saves that a VM is its own after it runs, and not before.
-    RegisterAfterStart,
 }
 
 impl Bug {
+    /// What a run must have much of for the bug to show soon: what it takes is rare elsewhere.
+    #[must_use]
+    pub const fn emphasis(self) -> Emphasis {
+        match self {
+            Self::DependenciesIgnored => Emphasis::Chains,
+            Self::ActBeforeSave => Emphasis::Manager,
+            Self::RetryNever => Emphasis::Starts,
+            Self::MassFailureNotHeld => Emphasis::Groups,
+            Self::IsolatedDoesNotStop => Emphasis::Isolation,
+            Self::StartWithoutLease
+            | Self::LeaseNotAtomic
+            | Self::LockNotChecked
+            | Self::LeaseNotDurable
+            | Self::BeatNotCompared
+            | Self::CleanStopForgotten
+            | Self::AbandonedIgnored
+            | Self::PriorityIgnored
+            | Self::RulesIgnored
+            | Self::SilenceIsDeath
+            | Self::DisarmedActs
+            | Self::AdoptedWithoutLooking
+            | Self::EpochNotReported => Emphasis::None,
+        }
+    }
+
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 18] = [
         Self::StartWithoutLease,
         Self::LeaseNotAtomic,
         Self::LockNotChecked,
         Self::LeaseNotDurable,
         Self::BeatNotCompared,
         Self::IsolatedDoesNotStop,
-        Self::LostCopyRunsOn,
         Self::CleanStopForgotten,
         Self::AbandonedIgnored,
         Self::PriorityIgnored,
@@ -71,6 +98,5 @@ impl Bug {
         Self::AdoptedWithoutLooking,
         Self::ActBeforeSave,
         Self::EpochNotReported,
-        Self::RegisterAfterStart,
     ];
 }

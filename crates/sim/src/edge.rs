@@ -9,6 +9,7 @@ pub mod work;
 
 mod agent;
 mod guest;
+pub(crate) mod travel;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -239,9 +240,5 @@ fn distort_sight(bug: Bug, mut sight: DatastoreSight, lies: u64) -> DatastoreSig
 /// Whether a stop that an agent asked for is left out by a planted bug.
 pub(crate) fn is_stop_left_out(bug: Option<Bug>, acts: &[Act]) -> bool {
     let gives_away = acts.iter().any(|act| matches!(act, Act::Mark { .. }));
-    match bug {
-        Some(Bug::IsolatedDoesNotStop) => gives_away,
-        Some(Bug::LostCopyRunsOn) => !gives_away,
-        Some(_) | None => false,
-    }
+    bug == Some(Bug::IsolatedDoesNotStop) && gives_away
 }

@@ -51,6 +51,38 @@ pub enum Fact {
         /// Why.
         why: EndKind,
     },
+    /// A process stands still for good, its disks closed: its VM goes on at another host.
+    Stilled {
+        /// The VM.
+        vm: VmId,
+        /// Where the process is.
+        host: HostId,
+        /// The process.
+        process: ProcessId,
+    },
+    /// A process that stood still goes on, its disks open.
+    TakenBack {
+        /// The VM.
+        vm: VmId,
+        /// Where.
+        host: HostId,
+        /// The process.
+        process: ProcessId,
+        /// The epoch of the lease that it was started under.
+        epoch: u64,
+    },
+    /// A user was told that a VM is being started.
+    Admitted {
+        /// The VM.
+        vm: VmId,
+    },
+    /// A VM's files were made.
+    Made {
+        /// The VM.
+        vm: VmId,
+        /// Its number in the world, which is no other VM's.
+        uuid: u128,
+    },
     /// A host made a lease.
     LeaseTaken {
         /// The VM.
@@ -151,6 +183,8 @@ pub enum Origin {
     Ha,
     /// The edge of its host, which found it stopped when its agent began.
     Adoption,
+    /// It comes from another host while it runs.
+    Move,
 }
 
 /// Why a process is gone.
@@ -164,6 +198,8 @@ pub enum EndKind {
     Clean,
     /// HA stopped it.
     Fenced,
+    /// It goes on at another host.
+    Moved,
 }
 
 /// What users want of a VM.

@@ -70,6 +70,8 @@ kinds! {
     GuestDies;
     /// A guest does nothing any more.
     GuestHangs;
+    /// No VM can be started on a host.
+    StartsFail;
     /// A user puts a host into maintenance.
     Maintenance;
     /// A user disconnects a host from the manager.
@@ -148,6 +150,7 @@ impl World {
             | FaultKind::TornWrites => self.break_datastore(fault, kind),
             FaultKind::ManagerDies | FaultKind::ManagerCut => self.break_manager(fault, kind),
             FaultKind::GuestDies | FaultKind::GuestHangs => self.break_guest(kind),
+            FaultKind::StartsFail => self.fail_starts(),
             FaultKind::Maintenance | FaultKind::Disconnect => self.err(kind),
         }
     }
@@ -161,6 +164,7 @@ impl World {
             (FaultKind::HostPower, Some(host)) => self.power_on_host(host),
             (FaultKind::GroupPower, _) => self.power_on_all(),
             (FaultKind::AgentHangs, Some(host)) => self.resume_agent(host),
+            (FaultKind::StartsFail, Some(host)) => self.mend_starts(host),
             (FaultKind::ManagerDies, _) => self.start_manager(),
             (FaultKind::Maintenance | FaultKind::Disconnect, Some(host)) => self.make_good(host),
             _ => {}
@@ -174,6 +178,9 @@ impl World {
             self.end_fault(fault);
         }
         self.power_on_all();
+        for host in self.hosts.values_mut() {
+            host.breaks_after = None;
+        }
         self.manager.crash = None;
         self.start_manager();
         for host in self.hosts.keys().copied().collect::<Vec<_>>() {

@@ -8,6 +8,7 @@
     reason = "an invariant is about a few kinds of facts, and another kind does not change it"
 )]
 
+mod admission_holds;
 mod dead_means_silent;
 mod disarmed_is_idle;
 mod every_vm_somewhere;
@@ -16,10 +17,12 @@ mod mass_failure_held;
 mod no_restart_of_cleanly_stopped;
 mod no_thrash;
 mod one_primary;
+mod one_vm_one_id;
 mod one_writer;
 mod restart_order;
 mod restarted_in_time;
 mod rules_hold;
+mod stops_are_done;
 mod task_ends_once;
 
 use std::fmt::Debug;
@@ -71,7 +74,10 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(no_restart_of_cleanly_stopped::NoRestartOfCleanlyStopped),
         Box::new(restarted_in_time::RestartedInTime::default()),
         Box::new(restart_order::RestartOrder::default()),
+        Box::new(admission_holds::AdmissionHolds),
+        Box::new(one_vm_one_id::OneVmOneId::default()),
         Box::new(rules_hold::RulesHold::default()),
+        Box::new(stops_are_done::StopsAreDone::default()),
         Box::new(task_ends_once::TaskEndsOnce::default()),
         Box::new(no_thrash::NoThrash),
         Box::new(mass_failure_held::MassFailureHeld::default()),

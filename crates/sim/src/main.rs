@@ -36,7 +36,11 @@ fn main() -> ExitCode {
         let _ = out.write_all(HELP.as_bytes());
         return ExitCode::from(2);
     };
-    let options = Options { bug: arguments.bug, is_watched: arguments.is_watched };
+    let options = Options {
+        bug: arguments.bug,
+        emphasis: arguments.bug.map(Bug::emphasis).unwrap_or_default(),
+        is_watched: arguments.is_watched,
+    };
     let done = match arguments.seed {
         Some(seed) => one(&mut out, seed, options),
         None => many(&mut out, &arguments, options),

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use racknest_cluster::drs::Demand;
+use racknest_cluster::drs::watch::Watch;
 use racknest_cluster::inventory::report::HostHello;
 use racknest_cluster::inventory::{Action, ChangeKind, Inventory};
 use racknest_cluster::record::Record;
@@ -20,13 +22,16 @@ use racknest_types::time::Timestamp;
 use crate::bug::Bug;
 use crate::fact::{Fact, TaskFate, Wanted};
 use crate::network::Machine;
-use crate::world::{Happening, World};
+use crate::world::{Happening, Phase, World};
 
 /// Between two looks at the connections.
 const TICK_MS: u64 = 500;
 
 /// A connection that carries nothing for this long is lost.
 const SILENCE_MS: u64 = 3_000;
+
+/// Hosts that are told at one tick how their cluster is.
+const HOSTS_PER_TICK: usize = 16;
 
 /// While a way is cut, a stream tries again after this.
 const REPEAT_MS: u64 = 200;
@@ -38,6 +43,10 @@ pub struct Vcenter {
     pub inventory: Option<Inventory>,
     /// What every host's HA agent is told.
     pub cluster: Option<HaCluster>,
+    /// Whether a user is asking for something just now.
+    is_asked: bool,
+    /// What DRS remembers from pass to pass.
+    watch: Watch,
     /// Where it crashes next.
     pub(crate) crash: Option<CrashPoint>,
     saved: BTreeMap<EntityRef, Record>,
@@ -49,11 +58,20 @@ pub struct Vcenter {
 
 /// Where a manager is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CrashPoint {
+pub(crate) struct CrashPoint {
+    /// Before what.
+    pub(crate) before: CrashBefore,
+    /// Whether it is killed while it does what a user asks for, and not with whatever comes next.
+    pub(crate) in_command: bool,
+}
+
+/// Between which two steps a manager is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CrashBefore {
     /// After it applied something, before it saved it.
-    BeforeSave,
+    Save,
     /// After it saved it, before it asked the hosts.
-    BeforeAct,
+    Act,
 }
 
 #[derive(Debug)]
@@ -105,8 +123,15 @@ impl World {
     pub(crate) fn stop_manager(&mut self) {
         self.manager.inventory = None;
         self.manager.crash = None;
-        for (id, _) in std::mem::take(&mut self.manager.links) {
+        self.manager.watch = Watch::default();
+        for (id, link) in std::mem::take(&mut self.manager.links) {
             self.unlink(id);
+            // What it has sent is on its way, and arrives.
+            for message in link.to_host {
+                let delay = self.network.stream_delay();
+                let happening = Happening::LastWord { host: id, boot: link.host_boot, message };
+                self.plan(delay, happening);
+            }
         }
     }
 
@@ -152,14 +177,30 @@ impl World {
         result
     }
 
+    /// The same, for a user.
+    ///
+    /// # Errors
+    /// As [`World::command`].
+    pub(crate) fn user_command<T>(
+        &mut self,
+        work: impl FnOnce(&mut Inventory, Timestamp) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.manager.is_asked = true;
+        let result = self.command(work);
+        self.manager.is_asked = false;
+        result
+    }
+
     /// Saves, then acts; or is killed between two of the three.
     fn commit(&mut self) {
         if self.bug == Some(Bug::ActBeforeSave) {
             self.act_for_manager();
         }
-        match self.manager.crash.take() {
-            Some(CrashPoint::BeforeSave) => self.stop_manager(),
-            Some(CrashPoint::BeforeAct) => {
+        let is_asked = self.manager.is_asked;
+        let crash = self.manager.crash.take_if(|crash| is_asked || !crash.in_command);
+        match crash.map(|crash| crash.before) {
+            Some(CrashBefore::Save) => self.stop_manager(),
+            Some(CrashBefore::Act) => {
                 self.save();
                 self.stop_manager();
             }
@@ -168,6 +209,49 @@ impl World {
                 self.act_for_manager();
             }
         }
+        self.look_at_cluster();
+    }
+
+    /// What the agents of the cluster are to know by now.
+    fn look_at_cluster(&mut self) {
+        let Some(inventory) = &self.manager.inventory else { return };
+        let Some(record) = inventory.clusters().next() else { return };
+        let known = self.manager.cluster.as_ref().map(|cluster| cluster.generation);
+        if known != Some(record.ha_generation) {
+            self.manager.cluster = inventory.ha_cluster(record.id);
+        }
+    }
+
+    /// Tells agents how their cluster is, and has DRS look at it, as the manager does beside its
+    /// loop.
+    fn look_after_cluster(&mut self) {
+        if let Some(inventory) = &mut self.manager.inventory {
+            inventory.ha_push(HOSTS_PER_TICK);
+            self.act_for_manager();
+        }
+        let now = self.manager_now();
+        let Some(inventory) = &self.manager.inventory else { return };
+        let Some(record) = inventory.clusters().next() else { return };
+        let is_due = self.swarm.has_drs
+            && self.phase == Phase::Safety
+            && self.manager.watch.is_due(now, record.drs.interval_seconds);
+        let Some(snapshot) = inventory.drs_cluster(record.id).ok().filter(|_| is_due) else {
+            return;
+        };
+        let cluster = record.id;
+        let wants = snapshot.vms.iter().map(|vm| (vm.id, vm.cpu_mhz)).collect::<Vec<_>>();
+        let wants = wants.into_iter().map(|(vm, most)| {
+            let demand = Demand { cpu_mhz: self.rng.below(most + 1), ..Demand::default() };
+            (vm, demand)
+        });
+        let wants = wants.collect::<BTreeMap<_, _>>();
+        let outcome = self.manager.watch.pass(now, snapshot, &|vm| wants.get(&vm).copied());
+        let noted = self.command(|inventory, now| {
+            inventory.drs_note(now, cluster, outcome);
+            Ok(())
+        });
+        // A manager that was killed meanwhile makes another pass when it is back.
+        let _ = noted;
     }
 
     fn save(&mut self) {
@@ -263,6 +347,13 @@ impl World {
         }
     }
 
+    /// What a manager sent before it died gets to its host.
+    pub(crate) fn last_word(&mut self, id: HostId, boot: u64, message: ToHost) {
+        if self.is_boot(id, boot) && self.network.is_open(Machine::Vcenter, Machine::Host(id)) {
+            self.hear_manager(id, message);
+        }
+    }
+
     pub(crate) fn deliver_to_manager(&mut self, id: HostId, number: u64) {
         let is_open = self.network.is_open(Machine::Host(id), Machine::Vcenter);
         let delay = self.network.stream_delay();
@@ -299,6 +390,7 @@ impl World {
                 wanted.is_some_and(|host| host.connection != HostConnection::Disconnected);
             self.look_after_link(id, is_wanted);
         }
+        self.look_after_cluster();
         if self.manager.is_up() {
             self.plan(TICK_MS, Happening::ManagerTick { boot });
         }
@@ -379,20 +471,8 @@ impl World {
         if connected.is_err() {
             return;
         }
-        if let Some(cluster) = self.manager.cluster.clone() {
-            self.say_to_host(id, ToHost::Ha(Box::new(cluster)));
-        }
         if !reports.is_empty() {
             self.say(id, FromHost::Ha(reports));
-        }
-    }
-
-    /// Gives every host's agent a new picture of the cluster.
-    pub(crate) fn push_cluster(&mut self, cluster: HaCluster) {
-        self.manager.cluster = Some(cluster.clone());
-        let ids = self.hosts.keys().copied().collect::<Vec<_>>();
-        for id in ids {
-            self.say_to_host(id, ToHost::Ha(Box::new(cluster.clone())));
         }
     }
 }

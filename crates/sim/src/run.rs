@@ -24,7 +24,7 @@ use crate::invariants;
 use crate::manager::Vcenter;
 use crate::network::Network;
 use crate::site::{Site, SiteHost};
-use crate::swarm::Swarm;
+use crate::swarm::{Emphasis, Swarm};
 use crate::workload::USER;
 use crate::world::host::Host;
 use crate::world::{Beginning, Happening, Phase, Violation, World};
@@ -34,6 +34,8 @@ use crate::world::{Beginning, Happening, Phase, Violation, World};
 pub struct Options {
     /// The planted bug.
     pub bug: Option<Bug>,
+    /// What it has much of.
+    pub emphasis: Emphasis,
     /// Whether the whole transcript is kept.
     pub is_watched: bool,
 }
@@ -57,7 +59,7 @@ pub struct Outcome {
 #[must_use]
 pub fn run(seed: u64, options: Options) -> Outcome {
     let mut rng = Rng::from_seed(seed);
-    let (swarm, site) = Swarm::of(&mut rng.split());
+    let (swarm, site) = Swarm::with(&mut rng.split(), options.emphasis);
     let mut world =
         build(seed, swarm, site, options, &mut rng).expect("a new inventory takes this");
     let violation = play(&mut world).err();
@@ -97,9 +99,7 @@ pub(crate) fn set_up(world: &mut World) -> Result<(), Violation> {
     for vm in world.site.vms.clone() {
         world.create_vm(&vm, true);
     }
-    if let Some(cluster) = world.first_cluster() {
-        world.push_cluster(cluster);
-    }
+    world.set_rules();
     let timings = world.swarm.settings.timings;
     world.run_until(10_000 + timings.dead_ms + timings.election_ms * 2)
 }
@@ -127,6 +127,10 @@ pub(crate) fn build(
         let host = add_host(&mut inventory, &swarm, host, rng)?;
         hosts.insert(host.id, host);
     }
+    let cluster = inventory.clusters().next().map(|cluster| cluster.id);
+    if let Some(cluster) = cluster {
+        inventory.cluster_ha_edit(now, USER, cluster, swarm.settings.clone())?;
+    }
     let network = Network::new(swarm.quality, rng.split());
     Ok(World::new(Beginning {
         bug: options.bug,
@@ -148,7 +152,7 @@ fn add_host(
     host: &SiteHost,
     rng: &mut Rng,
 ) -> Result<Host, Fault> {
-    let claim = Claim { cores: host.cores, core_mhz: 2_000, memory: host.memory };
+    let claim = Claim { cores: host.cores, core_mhz: swarm.core_mhz, memory: host.memory };
     let name = &host.name;
     let add = AddHost {
         name: name.clone(),

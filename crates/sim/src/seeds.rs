@@ -10,21 +10,29 @@ pub const FOUND: &[u64] = &[
     1_024_809_230_953_125_688,
     2_634_055_111_839_995_794,
     4_047_114_054_023_523_321,
+    4_637_935_869_975_359_763,
     4_664_983_867_275_593_998,
     6_049_021_687_347_397_249,
     7_680_149_857_713_966_037,
     8_463_500_237_776_481_642,
     8_745_531_084_617_440_579,
     10_342_472_425_051_750_537,
+    10_615_391_314_449_192_840,
     11_983_932_011_059_390_431,
     12_885_805_795_963_910_086,
+    13_532_696_731_327_703_041,
     13_792_091_622_075_029_823,
     14_077_315_051_925_035_173,
+    14_427_431_683_600_197_178,
     14_547_174_546_639_757_622,
     15_212_755_188_474_202_748,
+    15_888_667_245_949_719_979,
     15_971_784_362_661_910_727,
+    16_325_093_577_346_118_168,
     16_796_926_196_872_330_756,
+    16_876_097_063_961_540_401,
     17_238_518_236_089_265_399,
+    17_353_095_391_308_288_444,
     17_467_672_546_527_313_335,
     17_491_527_960_818_501_059,
     17_511_437_125_486_707_800,
@@ -79,12 +87,14 @@ pub fn describe(seed: u64, outcome: &Outcome) -> String {
 /// The first of so many seeds that catches a planted bug, and the invariant that did.
 #[must_use]
 pub fn first_to_catch(bug: Bug, base: u64, seeds: u64) -> Option<(u64, &'static str)> {
-    let options = Options { bug: Some(bug), is_watched: false };
+    let emphasis = bug.emphasis();
+    let options = Options { bug: Some(bug), emphasis, is_watched: false };
     (0..seeds).find_map(|place| {
         let seed = nth(base, place);
         let violation = run(seed, options).violation?;
         // What fails without the bug too, was not found by way of it.
-        let holds_without = run(seed, Options::default()).violation.is_none();
+        let without = Options { bug: None, ..options };
+        let holds_without = run(seed, without).violation.is_none();
         holds_without.then_some((place + 1, violation.invariant))
     })
 }

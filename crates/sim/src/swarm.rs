@@ -5,8 +5,8 @@
 //! draws which faults it has at all, then how often.
 
 use racknest_cluster::record::ha::{
-    HaSettings, HaTimings, IsolationResponse, Readiness, RestartPriority, StorageResponse,
-    VmMonitoring,
+    AdmissionPolicy, HaSettings, HaTimings, IsolationResponse, Readiness, RestartPriority,
+    StorageResponse, VmMonitoring,
 };
 use racknest_types::bytes::Bytes;
 use racknest_types::rng::Rng;
@@ -41,31 +41,114 @@ pub struct Swarm {
     pub safety_ms: u64,
     /// The mean time between two things that users do; 0 for nothing.
     pub user_gap_ms: u64,
-    /// Whether VMs have priorities and dependencies.
-    pub has_order: bool,
+    /// What orders restarts.
+    pub order: Order,
     /// Whether there are rules of where VMs may run.
     pub has_rules: bool,
+    /// Whether DRS moves VMs by itself.
+    pub has_drs: bool,
+    /// Whether users move VMs that run.
+    pub has_moves: bool,
+    /// What a core of a host has, in MHz: little where admission control is to refuse.
+    pub core_mhz: u32,
     /// How long a guest takes to boot, at most.
     pub boot_ms: u64,
 }
 
+/// What orders restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing but what a site's VMs have of their own.
+    None,
+    /// Priorities, and some dependencies.
+    Priorities,
+    /// Dependencies alone.
+    Chains,
+}
+
+/// Faults under which two hosts are most likely to want one VM at the same time: HA looks for
+/// another host while the manager still asks the old one.
+const RACES: [FaultKind; 5] = [
+    FaultKind::GuestDies,
+    FaultKind::StartsFail,
+    FaultKind::DatastoreSlow,
+    FaultKind::AgentDies,
+    FaultKind::HostPower,
+];
+
+/// What a run is to have much of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Emphasis {
+    /// Whatever the seed draws.
+    #[default]
+    None,
+    /// Calm, with dependencies between VMs.
+    Chains,
+    /// A manager that dies again and again, and users in a hurry.
+    Manager,
+    /// Hosts that start no VM, and VMs that crash.
+    Starts,
+    /// Power cuts of most hosts at once.
+    Groups,
+    /// Hosts that are cut off, and are to power off their VMs then.
+    Isolation,
+}
+
 impl Swarm {
+    /// The options of a seed, with something more of one thing.
+    #[must_use]
+    pub fn with(rng: &mut Rng, emphasis: Emphasis) -> (Self, Site) {
+        let (mut swarm, site) = Self::of(rng);
+        match emphasis {
+            Emphasis::None => return (swarm, site),
+            Emphasis::Manager => swarm.faults = [FaultKind::ManagerDies].into(),
+            Emphasis::Starts => swarm.faults = [FaultKind::StartsFail, FaultKind::GuestDies].into(),
+            Emphasis::Groups => {
+                swarm.faults = [FaultKind::GroupPower].into();
+                swarm.quality = Quality::GOOD;
+            }
+            Emphasis::Isolation => {
+                swarm.faults = [FaultKind::Isolation].into();
+                swarm.settings.isolation_response = IsolationResponse::PowerOff;
+            }
+            Emphasis::Chains => {
+                swarm.order = Order::Chains;
+                swarm.faults = [FaultKind::HostPower].into();
+                swarm.quality = Quality::GOOD;
+            }
+        }
+        swarm.is_calm = emphasis == Emphasis::Chains;
+        swarm.settings.armed = true;
+        swarm.user_gap_ms = match emphasis {
+            Emphasis::Manager | Emphasis::Starts => 300,
+            Emphasis::None | Emphasis::Chains | Emphasis::Groups | Emphasis::Isolation => 0,
+        };
+        swarm.fault_gap_ms = swarm.fault_gap_ms.min(5_000);
+        (swarm, site)
+    }
+
     /// The options of a seed.
     #[must_use]
     pub fn of(rng: &mut Rng) -> (Self, Site) {
         let is_calm = one_in(rng, 4);
         let is_power_only = !is_calm && one_in(rng, 8);
+        let is_racy = !is_calm && !is_power_only && one_in(rng, 8);
         let hosts = 2 + rng.below(7);
         let timings = timings(rng);
+        let mut settings = settings(rng, timings);
+        settings.admission = admission(rng, hosts);
+        let admits = settings.admission != AdmissionPolicy::Off;
         let memory = Bytes::from_gib(8 + rng.below(24));
         let site = Site::uniform(hosts, memory, 1 + rng.below(hosts * 5), Bytes::from_mib(256));
         let swarm = Self {
             datastores: 1 + rng.below(3),
-            settings: settings(rng, timings),
+            settings,
             drift_ppm_max: [0, 200, 10_000][pick(rng, 3)],
             quality: quality(rng, is_calm || is_power_only),
             faults: if is_calm || is_power_only {
                 power_faults(rng, is_power_only)
+            } else if is_racy {
+                RACES.to_vec()
             } else {
                 faults(rng)
             },
@@ -74,9 +157,12 @@ impl Swarm {
             faults_at_once: 1 + pick(rng, 4),
             is_calm,
             safety_ms: timings.dead_ms * (10 + rng.below(25)),
-            user_gap_ms: [0, 1_000, 5_000][pick(rng, 3)],
-            has_order: one_in(rng, 2),
+            user_gap_ms: if is_racy { 300 } else { [0, 1_000, 5_000][pick(rng, 3)] },
+            order: [Order::None, Order::Priorities, Order::Priorities, Order::Chains][pick(rng, 4)],
             has_rules: one_in(rng, 3),
+            has_drs: one_in(rng, 4),
+            has_moves: one_in(rng, 2),
+            core_mhz: if admits { 8 + u32::try_from(rng.below(32)).unwrap_or(0) } else { 2_000 },
             boot_ms: 1 + rng.below(4_000),
         };
         (swarm, site)
@@ -110,8 +196,11 @@ impl Swarm {
             is_calm: false,
             safety_ms: 0,
             user_gap_ms: 0,
-            has_order: false,
+            order: Order::None,
             has_rules: false,
+            has_drs: false,
+            has_moves: false,
+            core_mhz: 2_000,
             boot_ms: 30_000,
         }
     }
@@ -159,7 +248,12 @@ impl Swarm {
         // Starts go in batches; a batch takes as long as a guest of the slowest readiness.
         let vms = u64::try_from(vms).unwrap_or(u64::MAX);
         let batches = vms / u64::from(self.settings.restarts_max.max(1)) + 1;
-        let order = if self.has_order { 8 } else { 1 };
+        let order = match self.order {
+            Order::None => 1,
+            Order::Priorities => 8,
+            // A chain may be as long as there are VMs, though few are.
+            Order::Chains => vms.min(16),
+        };
         // A wave that seems too big to be true is waited out once more.
         let held = timings.dead_ms + timings.suspect_ms;
         found + held + (batches + order) * (self.boot_ms + 2_000) + 5_000
@@ -222,6 +316,18 @@ fn settings(rng: &mut Rng, timings: HaTimings) -> HaSettings {
         restarts_max: [2, 8, 32][pick(rng, 3)],
         mass_failure_permille: [400, 600][pick(rng, 2)],
         ..HaSettings::default()
+    }
+}
+
+/// What is kept free for failures, in one seed of four.
+fn admission(rng: &mut Rng, hosts: u64) -> AdmissionPolicy {
+    let most = u16::try_from((hosts - 1).min(2)).unwrap_or(1);
+    match rng.below(16) {
+        0 | 1 => AdmissionPolicy::Slots { failures: 1 },
+        2 => AdmissionPolicy::Slots { failures: most },
+        3 => AdmissionPolicy::Percentage { cpu: 25, memory: 25 },
+        4 => AdmissionPolicy::FailoverHosts(["esx01".to_owned()].into()),
+        _ => AdmissionPolicy::Off,
     }
 }
 

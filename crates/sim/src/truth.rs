@@ -6,7 +6,7 @@ use racknest_cluster::record::lease::LeaseState;
 use racknest_types::id::{HostId, VmId};
 
 use crate::datastore::ProcessId;
-use crate::fact::{EndKind, Fact, Wanted};
+use crate::fact::{EndKind, Fact, Origin, Wanted};
 
 /// What is known of all VMs.
 #[derive(Debug, Default)]
@@ -97,6 +97,13 @@ impl Truth {
                     it.down = Some(Down { since: now, on_calendar, host, why });
                 }
             }
+            // A start that a user asked for before the guest stopped, and that came after it.
+            Fact::LeaseTaken { vm, origin: Origin::User, .. } => {
+                let it = self.vms.entry(vm).or_default();
+                if it.wanted == Wanted::Off {
+                    it.wanted = Wanted::Either;
+                }
+            }
             Fact::LeaseMarked { vm, state: LeaseState::Stopped, .. } => {
                 let it = self.vms.entry(vm).or_default();
                 it.down = None;
@@ -113,6 +120,10 @@ impl Truth {
             }
             Fact::Agent { .. } => self.agent_changed = now,
             Fact::HostPower { .. }
+            | Fact::Stilled { .. }
+            | Fact::TakenBack { .. }
+            | Fact::Admitted { .. }
+            | Fact::Made { .. }
             | Fact::LeaseTaken { .. }
             | Fact::LeaseMarked { .. }
             | Fact::StartOrdered { .. }

@@ -3,15 +3,14 @@
 //! They ask the real inventory, which may refuse; what they were told is what the invariants hold
 //! the cluster to.
 
-use racknest_cluster::inventory::vm::{CreateVm, MoveVm};
-use racknest_cluster::record::ha::{RestartPriority, VmHaPolicy};
-use racknest_cluster::record::host::Maintenance;
-use racknest_cluster::record::vm::{Boot, PowerState, VmAllocations, Workload};
-use racknest_cluster::wire::ha::{HaCluster, HaMember, PlacementRules};
-use racknest_types::bytes::Bytes;
-use racknest_types::id::{HostId, VmId};
+mod rules;
 
-use crate::fact::Wanted;
+use racknest_cluster::inventory::vm::{CreateVm, MoveVm};
+use racknest_cluster::record::vm::{Boot, PowerState, VmAllocations, Workload};
+use racknest_types::bytes::Bytes;
+use racknest_types::id::VmId;
+
+use crate::fact::{Fact, Wanted};
 use crate::site::SiteVm;
 use crate::swarm::pick;
 use crate::world::{Happening, Phase, World};
@@ -39,12 +38,20 @@ impl World {
                 memory: Bytes::from_mib(256),
                 priority: None,
             };
-            // Powered off: a creation that also starts is known to be lost when its host hangs in
-            // the middle and HA takes the lease; see docs/measurements/simulation.md.
-            return self.create_vm(&vm, false);
+            let starts = self.below(2) == 0;
+            return self.create_vm(&vm, starts);
         }
+        let place = self.below(4);
+        let lost =
+            vms.iter().filter(|(vm, _)| self.truth.vm(*vm).is_some_and(|it| it.down.is_some()));
+        let lost = lost.copied().collect::<Vec<_>>();
+        // Whoever sees that a VM is down starts it, while HA does.
+        let vms = if place == 0 && !lost.is_empty() { lost } else { vms };
         let place = pick(&mut self.rng, vms.len());
         match vms.get(place) {
+            Some((vm, PowerState::On)) if self.swarm.has_moves && self.below(3) == 0 => {
+                self.move_vm(*vm);
+            }
             Some((vm, PowerState::On)) => self.stop_vm(*vm),
             Some((vm, PowerState::Off | PowerState::Suspended)) => self.start_vm(*vm),
             None => {}
@@ -53,7 +60,7 @@ impl World {
 
     fn stop_vm(&mut self, vm: VmId) {
         let what = self.below(4);
-        let asked = self.command(|inventory, now| match what {
+        let asked = self.user_command(|inventory, now| match what {
             0 => inventory.vm_shutdown(now, USER, vm),
             1 => inventory.vm_suspend(now, USER, vm),
             2 => inventory.vm_reset(now, USER, vm),
@@ -72,7 +79,7 @@ impl World {
     fn start_vm(&mut self, vm: VmId) {
         let (what, host) = (self.below(8), pick(&mut self.rng, self.hosts.len()));
         let to = self.hosts.keys().copied().nth(host);
-        let asked = self.command(|inventory, now| match what {
+        let asked = self.user_command(|inventory, now| match what {
             0 => inventory.vm_delete(now, USER, vm).map(Some),
             1 => inventory.vm_move(now, USER, vm, MoveVm { host: to, ..MoveVm::default() }),
             _ => inventory.vm_power_on(now, USER, vm).map(Some),
@@ -82,8 +89,24 @@ impl World {
                 0 => self.ask_for(task, vm, Wanted::Gone),
                 // Where it is has nothing to do with whether it is to run.
                 1 => {}
-                _ => self.ask_for(task, vm, Wanted::On),
+                _ => {
+                    self.ask_for(task, vm, Wanted::On);
+                    self.tell(Fact::Admitted { vm });
+                }
             }
+        }
+    }
+
+    /// Has a VM moved as it runs, to some host. That it is to run stays as it is, whatever comes of
+    /// it.
+    fn move_vm(&mut self, vm: VmId) {
+        let host = pick(&mut self.rng, self.hosts.len());
+        let to = self.hosts.keys().copied().nth(host);
+        let asked = self.user_command(|inventory, now| {
+            inventory.vm_move(now, USER, vm, MoveVm { host: to, ..MoveVm::default() })
+        });
+        if let Ok(Some(task)) = asked {
+            self.note(&format!("{task} moves {vm} to {to:?}"));
         }
     }
 
@@ -91,7 +114,7 @@ impl World {
     pub(crate) fn create_vm(&mut self, vm: &SiteVm, power_on: bool) {
         let store = pick(&mut self.rng, self.datastores.len());
         let store = self.datastores[store].name.clone();
-        let asked = self.command(|inventory, now| {
+        let asked = self.user_command(|inventory, now| {
             let datastore = inventory.datastores().find(|it| it.name == store).map(|it| it.id);
             let create = CreateVm {
                 name: vm.name.clone(),
@@ -114,105 +137,9 @@ impl World {
         });
         if let Ok((vm, task)) = asked {
             self.ask_for(task, vm, if power_on { Wanted::On } else { Wanted::Off });
-        }
-    }
-
-    /// Tells every agent how the cluster is now, if the manager runs.
-    pub(crate) fn refresh_cluster(&mut self) {
-        let Some(old) = self.manager.cluster.clone() else { return };
-        if !self.manager.is_up() {
-            return;
-        }
-        let cluster = HaCluster { generation: old.generation + 1, members: self.members(), ..old };
-        self.push_cluster(cluster);
-    }
-
-    /// The cluster as its agents are to know it at first.
-    pub(crate) fn first_cluster(&mut self) -> Option<HaCluster> {
-        let inventory = self.manager.inventory.as_ref()?;
-        let id = inventory.clusters().next()?.id;
-        let vms = inventory.vms().map(|vm| vm.id).collect::<Vec<_>>();
-        let policies =
-            if self.swarm.has_order { self.order(&vms) } else { self.priorities_of_site() };
-        let placement = if self.swarm.has_rules { self.rules(&vms) } else { Default::default() };
-        Some(HaCluster {
-            id,
-            generation: 1,
-            members: self.members(),
-            settings: self.swarm.settings.clone(),
-            policies,
-            placement,
-        })
-    }
-
-    fn members(&self) -> Vec<HaMember> {
-        let Some(inventory) = &self.manager.inventory else { return Vec::new() };
-        let datastores = self.datastores.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
-        let members = inventory.hosts().map(|host| HaMember {
-            id: host.id,
-            name: host.name.clone(),
-            claim: host.claim,
-            datastores: datastores.clone(),
-            takes_vms: host.maintenance == Maintenance::Off,
-            standby: false,
-        });
-        members.collect()
-    }
-
-    /// The priorities that the site's VMs have of their own.
-    fn priorities_of_site(&self) -> Vec<(VmId, VmHaPolicy)> {
-        let Some(inventory) = &self.manager.inventory else { return Vec::new() };
-        let own = self.site.vms.iter().filter(|vm| vm.priority.is_some());
-        let policies = own.filter_map(|vm| {
-            let policy = VmHaPolicy { restart_priority: vm.priority, ..Default::default() };
-            Some((inventory.find_vm(&vm.name).ok()?, policy))
-        });
-        policies.collect()
-    }
-
-    /// Priorities, and dependencies on VMs of no lower one.
-    fn order(&mut self, vms: &[VmId]) -> Vec<(VmId, VmHaPolicy)> {
-        use RestartPriority::{Disabled, High, Highest, Low, Lowest, Medium};
-        let priorities = [Lowest, Low, Medium, High, Highest, Disabled];
-        let mut policies: Vec<(VmId, VmHaPolicy)> = Vec::new();
-        for &vm in vms {
-            // One in thirty is disabled, the others are spread.
-            let place = if self.below(30) == 0 { 5 } else { pick(&mut self.rng, 5) };
-            let priority = priorities[place];
-            let earlier = policies.iter().filter(|(_, other)| {
-                other.restart_priority >= Some(priority) && priority != Disabled
-            });
-            let earlier = earlier.map(|(vm, _)| *vm).collect::<Vec<_>>();
-            let mut depends_on = Vec::new();
-            if !earlier.is_empty() && self.below(4) == 0 {
-                depends_on.push(earlier[pick(&mut self.rng, earlier.len())]);
-            }
-            let restart_priority = Some(priority);
-            policies.push((vm, VmHaPolicy { restart_priority, depends_on, ..Default::default() }));
-        }
-        policies
-    }
-
-    /// Rules that leave every VM at least two hosts, where there are as many.
-    fn rules(&mut self, vms: &[VmId]) -> PlacementRules {
-        let hosts = self.hosts.keys().copied().collect::<Vec<HostId>>();
-        let mut rules = PlacementRules::default();
-        for &vm in vms {
-            match self.below(8) {
-                0 if hosts.len() > 2 => {
-                    let first = pick(&mut self.rng, hosts.len());
-                    let two = [hosts[first], hosts[(first + 1) % hosts.len()]];
-                    rules.only_on.push((vm, two.to_vec()));
-                }
-                1 if hosts.len() > 2 => {
-                    rules.never_on.push((vm, [hosts[pick(&mut self.rng, hosts.len())]].into()));
-                }
-                _ => {}
+            if power_on {
+                self.tell(Fact::Admitted { vm });
             }
         }
-        if vms.len() > 3 && hosts.len() > 3 {
-            rules.apart.push(vms[..2].to_vec());
-        }
-        rules
     }
 }

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use racknest_cluster::ha::Event;
+use racknest_cluster::wire::ToHost;
 use racknest_cluster::wire::ha_message::HaMessage;
 use racknest_types::id::{HostId, VmId};
 use racknest_types::rng::Rng;
@@ -26,6 +27,7 @@ use self::host::Host;
 use crate::bug::Bug;
 use crate::datastore::{Datastore, ProcessId};
 use crate::edge::StorageOp;
+use crate::edge::travel::Word;
 use crate::fact::Fact;
 use crate::faults::Broken;
 use crate::invariants::Invariant;
@@ -50,6 +52,8 @@ pub(crate) enum Happening {
     Storage { host: HostId, boot: u64, op: StorageOp },
     /// The next part of what an edge does with a VM.
     Work { host: HostId, boot: u64, vm: VmId },
+    /// What one host says to another about a VM that moves.
+    Word(Word),
     /// A guest does something.
     Guest { host: HostId, vm: VmId, process: ProcessId, what: GuestStep },
     /// A process has ended, and its host's agent sees it.
@@ -64,6 +68,8 @@ pub(crate) enum Happening {
     LinkUp { host: HostId, boot: u64, number: u64 },
     /// The next message of a connection arrives at its host.
     ToHost { host: HostId, number: u64 },
+    /// What a manager sent before it died arrives at its host.
+    LastWord { host: HostId, boot: u64, message: ToHost },
     /// The next message of a connection arrives at the manager.
     ToManager { host: HostId, number: u64 },
     /// A user does something.
@@ -266,6 +272,7 @@ impl World {
                     self.advance(host, vm);
                 }
             }
+            Happening::Word(word) => self.word(word),
             Happening::Guest { host, vm, process, what } => self.guest(host, vm, process, what),
             Happening::Exit { host, boot, vm, is_clean } => {
                 if self.is_boot(host, boot) {
@@ -285,6 +292,7 @@ impl World {
             Happening::ManagerTick { boot } => self.manager_tick(boot),
             Happening::LinkUp { host, boot, number } => self.link_up(host, boot, number),
             Happening::ToHost { host, number } => self.deliver_to_host(host, number),
+            Happening::LastWord { host, boot, message } => self.last_word(host, boot, message),
             Happening::ToManager { host, number } => self.deliver_to_manager(host, number),
             Happening::User => self.user(),
             Happening::Fault => self.next_fault(),
@@ -301,7 +309,9 @@ impl World {
             | Happening::Work { host, .. }
             | Happening::Exit { host, .. }
             | Happening::PathSeen { host, .. }
+            | Happening::LastWord { host, .. }
             | Happening::ToHost { host, .. } => (*host, false),
+            Happening::Word(word) => (word.to, false),
             Happening::Datagram { to: Machine::Host(host), .. } => (*host, true),
             Happening::Datagram { .. }
             | Happening::Guest { .. }

@@ -8,13 +8,14 @@ use racknest_cluster::ha::{Agent, Event, LocalVm, StartFailure, StoragePath};
 use racknest_cluster::record::lease::LeaseState;
 use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::{FromHost, Registration, Request, ToHost, VmReport};
-use racknest_types::fault::Fault;
+use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{HostId, TaskId, VmId};
 
+use super::travel::Stage;
 use super::work::{Act, Goal, Work};
 use crate::bug::Bug;
-use crate::fact::{EndKind, Fact};
-use crate::world::host::Running;
+use crate::fact::{EndKind, Fact, Origin};
+use crate::world::host::{Breaks, Running};
 use crate::world::{Happening, World};
 
 /// How long a host takes from power to its agent.
@@ -55,6 +56,7 @@ impl World {
         host.held.clear();
         if host.agent.take().is_some() {
             self.tell(Fact::Agent { host: id, is_up: false });
+            self.end_streams(id);
         }
     }
 
@@ -68,7 +70,14 @@ impl World {
         }
         host.boots += 1;
         let ha = Agent::new(id, host.boots, seed, host.clock.read(now));
-        host.agent = Some(Running { ha, wakes_at: None, lanes: BTreeMap::new(), link: None });
+        host.agent = Some(Running {
+            ha,
+            wakes_at: None,
+            lanes: BTreeMap::new(),
+            link: None,
+            answers: BTreeMap::new(),
+        });
+        let expected = host.disk.expected.iter().map(|(vm, it)| (*vm, it.task)).collect::<Vec<_>>();
         let cluster = host.disk.cluster.clone();
         let vms = host.disk.registry.keys().copied().collect::<Vec<_>>();
         self.tell(Fact::Agent { host: id, is_up: true });
@@ -85,7 +94,31 @@ impl World {
         for vm in vms {
             self.push_work(id, Work::new(vm, Goal::Nobody, [Act::Judge]));
         }
+        for (vm, task) in expected {
+            self.push_work(id, Work::new(vm, Goal::Nobody, [Act::LetGo(task)]));
+        }
+        self.start_strays(id);
         self.feed(id, Event::Tick);
+    }
+
+    /// Starts the VMs that this host has the lease of and does not know: it was killed between the
+    /// two.
+    fn start_strays(&mut self, id: HostId) {
+        let mut strays = Vec::new();
+        for datastore in self.datastores.iter().filter(|it| it.is_reached(id)) {
+            let own = datastore
+                .leases()
+                .filter(|lease| lease.holder == id && lease.state == LeaseState::Running);
+            strays.extend(own.map(|lease| (lease.spec.clone(), lease.epoch)));
+        }
+        let disk = &self.hosts[&id].disk;
+        strays.retain(|(spec, _)| {
+            !disk.registry.contains_key(&spec.id) && !disk.expected.contains_key(&spec.id)
+        });
+        for (spec, epoch) in strays {
+            let work = Work::start(spec, Some(epoch), Origin::Adoption, Goal::Nobody);
+            self.push_work(id, work);
+        }
     }
 
     /// Stops a host's agent as SIGSTOP does.
@@ -99,6 +132,7 @@ impl World {
     pub(crate) fn resume_agent(&mut self, id: HostId) {
         let Some(host) = self.hosts.get_mut(&id) else { return };
         host.is_hung = false;
+        host.breaks_after = host.breaks_after.filter(|(_, breaks)| *breaks != Breaks::Hangs);
         for happening in std::mem::take(&mut host.held) {
             self.queue.plan(self.now, happening);
         }
@@ -108,8 +142,13 @@ impl World {
     pub(crate) fn hear_manager(&mut self, id: HostId, message: ToHost) {
         match message {
             ToHost::Request { task, vm, request } => {
-                let work = request_work(task, vm, request);
-                self.push_work(id, work);
+                let kind = std::mem::discriminant(&request);
+                if let Some(work) = self.request_work(task, vm, request) {
+                    let work = work.for_request(kind);
+                    if !self.is_in_lane(id, &work) {
+                        self.push_work(id, work);
+                    }
+                }
             }
             ToHost::Register(registrations) => {
                 for Registration { spec, power } in registrations {
@@ -121,7 +160,7 @@ impl World {
                 if known.is_some_and(|known| known.epoch > epoch) {
                     self.tell_manager(id, vm, false);
                 } else {
-                    let acts = [Act::Kill(EndKind::Fenced), Act::Forget];
+                    let acts = [Act::Kill(EndKind::Fenced), Act::GiveBack, Act::Forget];
                     self.push_work(id, Work::new(vm, Goal::Nobody, acts));
                 }
             }
@@ -221,43 +260,58 @@ impl World {
                 self.tell_manager(id, vm, false);
             }
             Goal::Answer(task) => {
-                let power = self.vm_report(id, vm).power;
+                // A VM that has left runs where it went.
+                let power = match work.has_left() {
+                    true => PowerState::On,
+                    false => self.vm_report(id, vm).power,
+                };
                 let result = match result {
                     Ok(()) => Ok(power),
+                    // As `crates/host` says it: who has the lease has the VM.
+                    Err(StartFailure::LeaseTaken) => Err(Fault::new(
+                        FaultCode::ResourceInUse,
+                        format!("{vm}: another host has its lease"),
+                    )),
                     Err(failure) => Err(Fault::system(format!("{vm}: {failure:?}"))),
                 };
                 self.say(id, FromHost::Done { task, vm, result });
             }
         }
     }
-}
 
-/// What a request of the manager comes to.
-fn request_work(task: TaskId, vm: VmId, request: Request) -> Work {
-    use PowerState::{Off, On, Suspended};
-    let goal = Goal::Answer(task);
-    let stopped = Act::Mark { state: LeaseState::Stopped, must: false };
-    let kill = Act::Kill(EndKind::Clean);
-    match request {
-        Request::Create { spec, power_on, .. } => {
-            let make = [Act::MakeHome, Act::Register(Off)];
-            let start = [Act::Check, Act::Register(On), Act::Take, Act::Spawn];
-            let start = if power_on { &start[..] } else { &[] };
-            Work::create(spec, goal, make.iter().chain(start).cloned().collect())
-        }
-        Request::PowerOn(spec) => Work::start(spec, None, crate::fact::Origin::User, goal),
-        Request::Delete { .. } => Work::new(vm, goal, [Act::Retire, Act::RemoveHome, Act::Forget]),
-        Request::Unregister => Work::new(vm, goal, [Act::Forget]),
-        Request::Register(spec) => Work::of(spec, goal, [Act::Register(Off)]),
-        Request::PowerOff => Work::new(vm, goal, [Act::Register(Off), stopped, kill]),
-        Request::Shutdown => Work::new(vm, goal, [Act::Register(Off), Act::Ask(false)]),
-        Request::Suspend => Work::new(vm, goal, [stopped, kill, Act::Register(Suspended)]),
-        Request::Reset => Work::new(vm, goal, [Act::ResetGuest]),
-        // Neither disks nor migrations are modelled, and nothing here asks for the latter.
-        Request::Snapshot { .. }
-        | Request::Revert { .. }
-        | Request::DeleteSnapshot { .. }
-        | Request::Migrate { .. }
-        | Request::Reconfigure { .. } => Work::new(vm, goal, []),
+    /// What a request of the manager comes to; `None` for a host that is not there.
+    fn request_work(&self, task: TaskId, vm: VmId, request: Request) -> Option<Work> {
+        use PowerState::{Off, On, Suspended};
+        let goal = Goal::Answer(task);
+        let stopped = Act::Mark { state: LeaseState::Stopped, must: false };
+        let kill = Act::Kill(EndKind::Clean);
+        Some(match request {
+            Request::Create { spec, power_on, .. } => {
+                let make: &[Act] =
+                    if power_on { &[Act::MakeHome] } else { &[Act::MakeHome, Act::Register(Off)] };
+                let start = [Act::Check, Act::Take, Act::Register(On), Act::Spawn];
+                let start = if power_on { &start[..] } else { &[] };
+                Work::create(spec, goal, make.iter().chain(start).cloned().collect())
+            }
+            Request::PowerOn(spec) => Work::start(spec, None, Origin::User, goal),
+            Request::Delete { .. } => {
+                Work::new(vm, goal, [Act::Retire, Act::RemoveHome, Act::Forget])
+            }
+            Request::Unregister => Work::new(vm, goal, [Act::Forget]),
+            Request::Register(spec) => Work::of(spec, goal, [Act::Register(Off)]),
+            Request::PowerOff => Work::new(vm, goal, [Act::Register(Off), stopped, kill]),
+            Request::Shutdown => Work::new(vm, goal, [Act::Register(Off), Act::Ask(false)]),
+            Request::Suspend => Work::new(vm, goal, [stopped, kill, Act::Register(Suspended)]),
+            Request::Reset => Work::new(vm, goal, [Act::ResetGuest]),
+            Request::Migrate { to, .. } => {
+                let to = self.hosts.values().find(|host| host.name == to)?.id;
+                Work::travel(vm, goal, task, to, Stage::Begin)
+            }
+            // Disks are not modelled.
+            Request::Snapshot { .. }
+            | Request::Revert { .. }
+            | Request::DeleteSnapshot { .. }
+            | Request::Reconfigure { .. } => Work::new(vm, goal, []),
+        })
     }
 }

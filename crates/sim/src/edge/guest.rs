@@ -28,18 +28,23 @@ impl World {
                 self.hear_guest(id, vm, process);
             }
             GuestStep::Beats => self.hear_guest(id, vm, process),
+            // It was reset after it was asked, and has forgotten.
+            GuestStep::ShutsDown if !it.is_asked => {}
             GuestStep::ShutsDown => {
                 let is_given_away = it.is_given_away;
                 let why = if is_given_away { EndKind::Fenced } else { EndKind::Clean };
                 self.kill(id, vm, why);
-                if !is_given_away {
+                // An agent that was restarted meanwhile does not know why it goes.
+                let lanes = self.hosts[&id].agent.as_ref().map(|it| &it.lanes);
+                let is_awaited = lanes.is_some_and(|lanes| lanes.contains_key(&vm));
+                if !is_given_away || !is_awaited {
                     self.plan_exit(id, vm, true);
                 }
             }
         }
     }
 
-    fn hear_guest(&mut self, id: HostId, vm: VmId, process: ProcessId) {
+    pub(super) fn hear_guest(&mut self, id: HostId, vm: VmId, process: ProcessId) {
         if self.hosts.get(&id).is_some_and(|host| !host.is_hung) {
             self.feed(id, Event::GuestHeard(vm));
         }
@@ -50,7 +55,7 @@ impl World {
     }
 
     /// An agent sees that a process has ended, now or when it goes on; one that begins later looks.
-    fn plan_exit(&mut self, id: HostId, vm: VmId, is_clean: bool) {
+    pub(super) fn plan_exit(&mut self, id: HostId, vm: VmId, is_clean: bool) {
         let boot = self.hosts[&id].boots;
         self.plan(1, Happening::Exit { host: id, boot, vm, is_clean });
     }
@@ -87,6 +92,7 @@ impl World {
         let Some(process) = process else { return };
         process.is_hung = false;
         process.is_ready = false;
+        process.is_asked = false;
         let process = process.id;
         self.plan(wait, Happening::Guest { host: id, vm, process, what: GuestStep::Boots });
     }

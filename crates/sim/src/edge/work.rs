@@ -1,29 +1,29 @@
 //! What an edge does with one VM, step by step, and what is left when it is cut off between two.
 //!
-//! A model of `crates/host/src/agent/perform.rs` and `lease.rs`. The order of a start:
+//! A model of `crates/host/src/agent/perform.rs`, `fence.rs` and `lease.rs`. The order of a start:
 //!
-//! | step | what is left if the host dies after it |
+//! | step | what is left if the agent dies after it |
 //! |---|---|
 //! | check | nothing |
-//! | register | a VM that should run under an epoch that nobody has: forgotten, or started again |
-//! | take the lease | a lease that runs nowhere, of a host that knows it: started again, or taken over |
+//! | take the lease | a lease that runs nowhere: its host finds it when its agent starts, HA else |
+//! | register | a VM that should run: started again |
 //! | spawn | a running VM |
-//!
-//! A host that took a lease and had not registered it would neither start the VM nor be dead.
 
 use std::collections::VecDeque;
+use std::mem::Discriminant;
 
 use racknest_cluster::ha::{StartFailure, StopKind};
 use racknest_cluster::lease::{self, Purpose, Taker};
 use racknest_cluster::record::lease::{LeaseState, RunLease};
 use racknest_cluster::record::vm::PowerState;
-use racknest_cluster::wire::VmSpec;
+use racknest_cluster::wire::{Request, VmSpec};
 use racknest_types::id::{HostId, TaskId, VmId};
 
+use super::travel::{Stage, Travel};
 use crate::bug::Bug;
 use crate::datastore::{ProcessId, WriteError};
 use crate::fact::{EndKind, Fact, Origin};
-use crate::world::host::{Process, Registered};
+use crate::world::host::{Breaks, Expected, Process, Registered};
 use crate::world::{GuestStep, Happening, World};
 
 /// Work on one VM.
@@ -47,6 +47,14 @@ pub(crate) struct Work {
     is_new: bool,
     /// Why it is being deleted again.
     failure: Option<StartFailure>,
+    /// The other host that waits for an answer.
+    pub(super) asker: Option<super::travel::Asker>,
+    /// How far it is on its way to another host.
+    pub(super) travel: Option<Travel>,
+    /// Which request it is, of those that one task may make of the VM.
+    kind: Option<Discriminant<Request>>,
+    /// What the lease said that a start replaces.
+    replaced: Option<LeaseState>,
 }
 
 /// Who waits for work.
@@ -96,6 +104,36 @@ pub(crate) enum Act {
     ResetGuest,
     /// Look what a VM that the registry has, or gets, should do here.
     Judge,
+    /// Say in the lease that the VM is stopped, if it is this host's to say.
+    GiveBack,
+    /// Take the VM to another host while it runs.
+    Depart,
+    /// Get ready for a VM of another host.
+    Expect {
+        /// The task that moves it.
+        task: TaskId,
+        /// Who brings it.
+        from: HostId,
+        /// The VM.
+        spec: Box<VmSpec>,
+        /// The epoch of its lease there.
+        epoch: u64,
+    },
+    /// Take the lease of a VM that is all here.
+    Arrive(TaskId),
+    /// Save it and let it run.
+    Settle(u64),
+    /// Forget a VM that another host brings, unless it is this host's already.
+    LetGo(TaskId),
+    /// See what is to be left of a VM that was to be made running and does not run.
+    Undo,
+}
+
+impl Act {
+    /// Whether it is about a VM that another host brings.
+    const fn is_arrival(&self) -> bool {
+        matches!(self, Self::Expect { .. } | Self::Arrive(_) | Self::Settle(_) | Self::LetGo(_))
+    }
 }
 
 impl Work {
@@ -113,13 +151,33 @@ impl Work {
             has_registered: false,
             is_new: false,
             failure: None,
+            asker: None,
+            travel: None,
+            kind: None,
+            replaced: None,
         }
     }
 
     /// A start, under the next epoch after this one or after whatever is there.
     pub(crate) fn start(spec: VmSpec, after: Option<u64>, origin: Origin, goal: Goal) -> Self {
-        let acts = [Act::Check, Act::Register(PowerState::On), Act::Take, Act::Spawn];
+        let acts = [Act::Check, Act::Take, Act::Register(PowerState::On), Act::Spawn];
         Self { spec: Some(spec.clone()), after, origin, ..Self::new(spec.id, goal, acts) }
+    }
+
+    /// Whether it was to take a VM to another host.
+    pub(super) const fn has_left(&self) -> bool {
+        self.travel.is_some()
+    }
+
+    /// Takes a VM to another host.
+    pub(crate) fn travel(vm: VmId, goal: Goal, task: TaskId, to: HostId, stage: Stage) -> Self {
+        let travel = Some(Travel::new(task, to, stage));
+        Self { travel, ..Self::new(vm, goal, [Act::Depart]) }
+    }
+
+    /// The work of this request.
+    pub(super) fn for_request(self, kind: Discriminant<Request>) -> Self {
+        Self { kind: Some(kind), ..self }
     }
 
     /// Makes a VM and starts it; if it does not start, nothing is left of it.
@@ -134,7 +192,7 @@ impl Work {
 }
 
 /// What follows a step.
-enum Next {
+pub(super) enum Next {
     /// The next one, so much later.
     After(u64),
     /// The same again, so much later.
@@ -144,13 +202,17 @@ enum Next {
 }
 
 impl World {
+    /// Whether a task's request is in the VM's lane already: one answer serves both.
+    pub(super) fn is_in_lane(&self, id: HostId, work: &Work) -> bool {
+        let lanes = self.hosts.get(&id).and_then(|host| host.agent.as_ref()).map(|it| &it.lanes);
+        let lane = lanes.and_then(|lanes| lanes.get(&work.vm));
+        lane.is_some_and(|lane| {
+            lane.iter().any(|other| (other.goal, other.kind) == (work.goal, work.kind))
+        })
+    }
+
     /// Has something done with a VM, after what is being done with it now.
-    pub(crate) fn push_work(&mut self, id: HostId, mut work: Work) {
-        if self.bug == Some(Bug::RegisterAfterStart)
-            && let Some(place) = work.acts.iter().position(|act| *act == Act::Take)
-        {
-            work.acts.swap(place, place - 1);
-        }
+    pub(crate) fn push_work(&mut self, id: HostId, work: Work) {
         let vm = work.vm;
         let Some(running) = self.hosts.get_mut(&id).and_then(|host| host.agent.as_mut()) else {
             return;
@@ -173,11 +235,11 @@ impl World {
         let (kill, off) = (Act::Kill(EndKind::Fenced), Act::Register(PowerState::Off));
         let acts = match how {
             StopKind::Kill => vec![kill, Act::Forget],
-            StopKind::Abandon => vec![kill, off, given],
+            StopKind::Abandon => vec![kill, given, off],
             StopKind::ShutDownThenAbandon => {
                 let cluster = self.hosts.get(&id).and_then(|host| host.disk.cluster.as_ref());
                 let wait = cluster.map_or(0, |cluster| cluster.settings.timings.shutdown_ms);
-                vec![Act::Ask(true), Act::Await(self.now + wait), kill, off, given]
+                vec![Act::Ask(true), Act::Await(self.now + wait), kill, given, off]
             }
         };
         let is_left_out = super::is_stop_left_out(self.bug, &acts);
@@ -190,7 +252,19 @@ impl World {
         let Some(act) = work.acts.pop_front() else {
             return self.end_work(id, work, Ok(()));
         };
-        match self.act(id, &mut work, &act) {
+        if !act.is_arrival() {
+            // Somebody says what becomes of the VM here: whoever brings it takes it back.
+            self.forget_expected(id, vm);
+        }
+        let boots = self.hosts[&id].boots;
+        let next = self.act(id, &mut work, &act);
+        if matches!(act, Act::Take | Act::Register(_) | Act::Spawn | Act::Arrive(_) | Act::Depart) {
+            self.break_in_the_middle(id);
+        }
+        if !self.is_boot(id, boots) {
+            return;
+        }
+        match next {
             Ok(Next::After(delay)) => self.put_work(id, work, delay),
             Ok(Next::Again(delay)) => {
                 work.acts.push_front(act);
@@ -225,12 +299,7 @@ impl World {
             self.undo_start(id, &work);
             if std::mem::take(&mut work.is_new) {
                 work.failure = Some(failure.clone());
-                work.acts = [
-                    Act::Mark { state: LeaseState::Stopped, must: true },
-                    Act::RemoveHome,
-                    Act::Forget,
-                ]
-                .into();
+                work.acts = [Act::Undo].into();
                 return self.put_work(id, work, 1);
             }
         }
@@ -251,8 +320,12 @@ impl World {
     fn undo_start(&mut self, id: HostId, work: &Work) {
         if work.has_lease {
             let state = match work.origin {
-                Origin::User => LeaseState::Stopped,
-                Origin::Ha | Origin::Adoption => LeaseState::Abandoned,
+                // Back to what it said: nobody's to run, or any host's again that can.
+                Origin::User if work.replaced.is_none_or(|it| it == LeaseState::Stopped) => {
+                    LeaseState::Stopped
+                }
+                Origin::User => LeaseState::Abandoned,
+                Origin::Ha | Origin::Adoption | Origin::Move => LeaseState::Abandoned,
             };
             // Where it cannot be written any more, the lease is of a host that does not run the VM,
             // and that says so.
@@ -275,6 +348,19 @@ impl World {
     fn act(&mut self, id: HostId, work: &mut Work, act: &Act) -> Result<Next, StartFailure> {
         let vm = work.vm;
         match act {
+            Act::Depart => return self.depart(id, work),
+            Act::Expect { task, from, spec, epoch } => {
+                let (spec, epoch) = ((**spec).clone(), *epoch);
+                self.expect(id, work, Expected { task: *task, from: *from, spec, epoch });
+            }
+            Act::Arrive(task) => self.take_over(id, work, *task),
+            Act::Settle(epoch) => self.settle(id, work, *epoch),
+            Act::LetGo(task) => self.let_go(id, work, *task),
+            Act::Undo => return Ok(self.undo_creation(id, work)),
+            Act::GiveBack => {
+                // Another host's lease, or one that cannot be written, is left as it is.
+                let _ = self.mark(id, vm, LeaseState::Stopped);
+            }
             Act::Check => return self.check_start(id, work),
             Act::Register(power) => self.register(id, work, *power),
             Act::Take => self.take_lease(id, work)?,
@@ -298,7 +384,9 @@ impl World {
         }
         let is_slow = matches!(act, Act::Take | Act::Spawn);
         let delay = if is_slow { 20 + self.below(80) } else { 1 + self.below(5) };
-        Ok(Next::After(delay))
+        let store = self.spec_of(id, work).and_then(|spec| self.home(&spec));
+        let slow = store.filter(|_| is_slow).map_or(0, |it| self.datastores[it].delay_ms());
+        Ok(Next::After(delay + slow))
     }
 
     fn spec_of(&self, id: HostId, work: &Work) -> Option<VmSpec> {
@@ -339,8 +427,55 @@ impl World {
         let cluster = self.hosts[&id].disk.cluster.as_ref().map(|cluster| cluster.id);
         let taker = Taker { host: id, cluster, purpose, old_copy_gone };
         let current = self.datastores[store].lease(work.vm);
+        work.replaced = current.map(|lease| lease.state);
         work.lease = Some(lease::take(current, taker, spec)?);
         Ok(Next::After(2 + self.datastores[store].delay_ms() + self.below(10)))
+    }
+
+    /// A VM that was to be made running does not run: nothing is left of it, unless another host has
+    /// taken it over meanwhile.
+    fn undo_creation(&mut self, id: HostId, work: &mut Work) -> Next {
+        let vm = work.vm;
+        let store = self.spec_of(id, work).and_then(|spec| self.home(&spec));
+        let Some(store) = store else {
+            work.acts = [Act::Forget].into();
+            return Next::After(1);
+        };
+        if !self.datastores[store].is_writable(id) {
+            return Next::Again(1_000);
+        }
+        let lease = self.datastores[store].lease(vm);
+        let lease = lease.map(|lease| (lease.holder, lease.epoch, lease.state));
+        work.acts = [Act::RemoveHome, Act::Forget].into();
+        match lease {
+            Some((holder, ..)) if holder != id => {
+                work.failure = Some(StartFailure::LeaseTaken);
+                work.acts = [Act::Forget].into();
+            }
+            Some((_, epoch, LeaseState::Running | LeaseState::Abandoned)) => {
+                let state = LeaseState::Stopped;
+                if let Ok(epoch) = self.datastores[store].mark_lease(vm, (id, epoch), state) {
+                    self.tell(Fact::LeaseMarked { vm, host: id, epoch, state });
+                }
+            }
+            Some((_, _, LeaseState::Stopped)) | None => {}
+        }
+        Next::After(1)
+    }
+
+    /// An agent that is to break in the middle of its work does, when it is its time.
+    fn break_in_the_middle(&mut self, id: HostId) {
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        let Some((left, breaks)) = host.breaks_after else { return };
+        if left > 0 {
+            host.breaks_after = Some((left - 1, breaks));
+            return;
+        }
+        host.breaks_after = None;
+        match breaks {
+            Breaks::Dies => self.kill_agent_of(id),
+            Breaks::Hangs => self.hang_agent(id),
+        }
     }
 
     /// Whether a VM's newest lease is this host's, of this epoch.
@@ -359,7 +494,8 @@ impl World {
         let held = work.lease.as_ref().filter(|_| work.has_lease).map(|lease| lease.epoch);
         let epoch = held.or_else(|| before.as_ref().map(|it| it.epoch)).unwrap_or(0);
         if let Some(spec) = spec {
-            host.disk.registry.insert(work.vm, Registered { spec, power, epoch });
+            let registered = Registered { spec, power, epoch, unfinished: None };
+            host.disk.registry.insert(work.vm, registered);
         }
         if work.lease.is_some() {
             work.before = before;
@@ -375,7 +511,15 @@ impl World {
         let store = self.home(&lease.spec).ok_or(StartFailure::NoDatastore)?;
         let before = self.datastores[store].lease(work.vm).map_or(0, |lease| lease.epoch);
         let epoch = lease.epoch;
+        let torn = self.datastores[store].torn_permille();
+        let is_unheard = torn > 0 && self.below(1_000) < torn;
         match self.datastores[store].take_lease(lease.clone()) {
+            Ok(()) if is_unheard => {
+                // The lease is there, and its taker is told that it could not be written.
+                let (vm, origin) = (work.vm, work.origin);
+                self.tell(Fact::LeaseTaken { vm, host: id, epoch, before, origin });
+                return Err(StartFailure::NoDatastore);
+            }
             Ok(()) => {}
             Err(WriteError::Conflict)
                 if self.bug == Some(Bug::LeaseNotAtomic) && before == epoch =>
@@ -387,12 +531,6 @@ impl World {
         }
         work.has_lease = true;
         let (vm, origin) = (work.vm, work.origin);
-        // Not saved: a host that starts again reads from the lease under which epoch it has the VM.
-        if let Some(known) =
-            self.hosts.get_mut(&id).and_then(|host| host.disk.registry.get_mut(&vm))
-        {
-            known.epoch = epoch;
-        }
         self.tell(Fact::LeaseTaken { vm, host: id, epoch, before, origin });
         Ok(())
     }
@@ -404,10 +542,17 @@ impl World {
         if !self.datastores[store].is_reached(id) {
             return Err(StartFailure::NoDatastore);
         }
+        if !self.datastores[store].has_home(vm) {
+            return Err(StartFailure::Failed("the VM's files are gone".into()));
+        }
+        // The agent may have hung since it took the lease.
         if self.bug != Some(Bug::StartWithoutLease)
             && !lease::may_write(self.datastores[store].lease(vm), id, epoch)
         {
             return Err(StartFailure::LeaseTaken);
+        }
+        if self.hosts[&id].cannot_start {
+            return Err(StartFailure::Failed("the host starts no VM".into()));
         }
         let process = ProcessId(self.processes);
         let is_forced = self.bug == Some(Bug::LockNotChecked);
@@ -415,14 +560,7 @@ impl World {
             return Err(StartFailure::DiskInUse);
         }
         self.processes += 1;
-        let process = Process {
-            id: process,
-            epoch,
-            is_ready: false,
-            is_hung: false,
-            is_asked: false,
-            is_given_away: false,
-        };
+        let process = Process::new(process, epoch);
         let number = process.id;
         if let Some(host) = self.hosts.get_mut(&id) {
             host.processes.insert(vm, process);
@@ -461,7 +599,12 @@ impl World {
     }
 
     /// Says in the lease what becomes of a VM, if the lease is this host's.
-    fn mark(&mut self, id: HostId, vm: VmId, state: LeaseState) -> Result<(), WriteError> {
+    pub(super) fn mark(
+        &mut self,
+        id: HostId,
+        vm: VmId,
+        state: LeaseState,
+    ) -> Result<(), WriteError> {
         let registered = self.hosts.get(&id).and_then(|host| host.disk.registry.get(&vm));
         let Some(registered) = registered else { return Err(WriteError::Conflict) };
         let epoch = registered.epoch;
@@ -523,6 +666,9 @@ impl World {
         }
         if *act == Act::MakeHome {
             self.datastores[store].make_home(work.vm);
+            if let Some(uuid) = work.spec.as_ref().map(|spec| spec.uuid) {
+                self.tell(Fact::Made { vm: work.vm, uuid });
+            }
         } else if self.datastores[store].lock(work.vm).is_some() {
             return Err(StartFailure::DiskInUse);
         } else {
@@ -544,6 +690,11 @@ impl World {
         }
         let newest = self.datastores[store].lease(work.vm).cloned();
         let is_ours = newest.as_ref().is_none_or(|lease| lease.holder == id);
+        if is_ours && let Some((task, to)) = known.unfinished {
+            work.acts = [Act::Depart].into();
+            work.travel = Some(Travel::new(task, to, Stage::Resumed));
+            return Next::After(1);
+        }
         let state = newest.as_ref().map_or(LeaseState::Stopped, |lease| lease.state);
         if let Some(lease) = newest.filter(|_| is_ours)
             && let Some(known) =

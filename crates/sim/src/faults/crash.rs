@@ -1,7 +1,9 @@
 //! Power cuts of hosts, one or many at once, and agents that are killed.
 
+use racknest_types::id::HostId;
+
 use super::Begun;
-use crate::world::host::Host;
+use crate::world::host::{Breaks, Host};
 use crate::world::{Happening, World};
 
 /// How long the box takes to start an agent that died.
@@ -33,11 +35,21 @@ impl World {
 
     pub(super) fn kill_agent(&mut self) -> Begun {
         let Some(id) = self.any_host(Host::is_responsive) else { return Begun::Not };
+        let steps = self.below(4);
+        match self.hosts.get_mut(&id) {
+            // One in four at once, the others in the middle of what they do next.
+            Some(host) if steps > 0 => host.breaks_after = Some((steps - 1, Breaks::Dies)),
+            Some(_) | None => self.kill_agent_of(id),
+        }
+        Begun::Over
+    }
+
+    /// Kills a host's agent; the box starts it again.
+    pub(crate) fn kill_agent_of(&mut self, id: HostId) {
         self.stop_agent(id);
         let wait = RESPAWN_MS + self.below(2_000);
         let boots = self.hosts[&id].boots;
         self.plan(wait, Happening::AgentStarts { host: id, boots });
-        Begun::Over
     }
 
     pub(crate) fn power_on_all(&mut self) {

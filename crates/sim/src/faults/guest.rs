@@ -1,4 +1,4 @@
-//! Guests: their processes crash, or they hang.
+//! Guests: their processes crash, or they hang, or do not start.
 
 use racknest_types::id::{HostId, VmId};
 use racknest_types::rng::Rng;
@@ -19,6 +19,25 @@ impl World {
             process.is_hung = true;
         }
         Begun::Over
+    }
+
+    pub(super) fn fail_starts(&mut self) -> Begun {
+        let Some(id) = self.any_host(|host| !host.cannot_start) else { return Begun::Not };
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.cannot_start = true;
+        }
+        // Nobody would notice while everything runs.
+        let vm = self.hosts[&id].processes.keys().next().copied();
+        if let Some(vm) = vm.filter(|_| self.below(2) == 0) {
+            self.crash_guest(id, vm);
+        }
+        Begun::Lasts(Some(id))
+    }
+
+    pub(super) fn mend_starts(&mut self, id: HostId) {
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.cannot_start = false;
+        }
     }
 
     /// The process of some VM crashes.

@@ -10,14 +10,14 @@ use crate::world::World;
 impl World {
     pub(super) fn err(&mut self, kind: FaultKind) -> Begun {
         let Some(host) = self.any_host(|_| true) else { return Begun::Not };
+        let evacuates = self.below(2) == 0;
         let done = self.command(|inventory, now| {
             if kind == FaultKind::Disconnect {
                 inventory.host_disconnect(now, USER, host)
             } else {
-                inventory.host_maintenance_enter(now, USER, host, false).map(drop)
+                inventory.host_maintenance_enter(now, USER, host, evacuates).map(drop)
             }
         });
-        self.refresh_cluster();
         if done.is_ok() { Begun::Lasts(Some(host)) } else { Begun::Not }
     }
 
@@ -28,17 +28,17 @@ impl World {
         else {
             return;
         };
+        let stays = self.below(2) == 0;
         let done = self.command(|inventory, now| {
             if connection == HostConnection::Disconnected {
                 inventory.host_connect(now, USER, host)?;
             }
             if maintenance != Maintenance::Off {
-                inventory.host_maintenance_exit(now, USER, host, true)?;
+                inventory.host_maintenance_exit(now, USER, host, stays)?;
             }
             Ok(())
         });
         // What the inventory refuses here is healed at the end of the run once more.
         let _ = done;
-        self.refresh_cluster();
     }
 }

@@ -1,7 +1,7 @@
 //! The manager: killed at the worst moments, or cut off.
 
 use super::{Begun, FaultKind};
-use crate::manager::CrashPoint;
+use crate::manager::{CrashBefore, CrashPoint};
 use crate::network::{Cut, FaultId, Machine};
 use crate::world::World;
 
@@ -14,11 +14,16 @@ impl World {
         if !self.manager.is_up() {
             return Begun::Not;
         }
-        match self.below(3) {
-            0 => self.stop_manager(),
-            1 => self.manager.crash = Some(CrashPoint::BeforeSave),
-            _ => self.manager.crash = Some(CrashPoint::BeforeAct),
-        }
+        let in_command = self.below(2) == 0;
+        let before = match self.below(3) {
+            0 => {
+                self.stop_manager();
+                return Begun::Lasts(None);
+            }
+            1 => CrashBefore::Save,
+            _ => CrashBefore::Act,
+        };
+        self.manager.crash = Some(CrashPoint { before, in_command });
         Begun::Lasts(None)
     }
 }

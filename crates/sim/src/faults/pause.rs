@@ -2,12 +2,16 @@
 
 use super::Begun;
 use crate::world::World;
-use crate::world::host::Host;
+use crate::world::host::{Breaks, Host};
 
 impl World {
     pub(super) fn pause_agent(&mut self) -> Begun {
         let Some(host) = self.any_host(Host::is_responsive) else { return Begun::Not };
-        self.hang_agent(host);
+        let steps = self.below(4);
+        match self.hosts.get_mut(&host) {
+            Some(host) if steps > 0 => host.breaks_after = Some((steps - 1, Breaks::Hangs)),
+            Some(_) | None => self.hang_agent(host),
+        }
         Begun::Lasts(Some(host))
     }
 }

@@ -1,5 +1,5 @@
 //! In the end every VM that should run does, once, under its newest lease, and the inventory says
-//! where; and no other runs.
+//! where; no other runs, and what the inventory has, has its files.
 
 use racknest_cluster::record::lease::LeaseState;
 use racknest_cluster::record::vm::PowerState;
@@ -75,6 +75,9 @@ fn check_inventory(world: &World, vm: VmId, truth: &VmTruth) -> Result<(), Strin
             None => Ok(()),
         };
     };
+    if record.pending.is_none() && !world.datastores.iter().any(|it| it.has_home(vm)) {
+        return Err(format!("the inventory has {vm}, and its files are gone"));
+    }
     match (record.power, runs_on(truth)) {
         (PowerState::On, Some(host)) if host == record.host => Ok(()),
         (PowerState::On, Some(host)) => {

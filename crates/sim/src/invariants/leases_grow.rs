@@ -81,8 +81,14 @@ impl Invariant for LeasesGrow {
                     _ => Err(format!("{host} runs {vm} under epoch {epoch}, which nobody took")),
                 }
             }
-            Fact::Ended { vm, .. } => {
-                self.running.remove(&vm);
+            Fact::TakenBack { vm, host, epoch, .. } => {
+                self.running.insert(vm, RunningCopy { host, since: world.now, epoch });
+                Ok(())
+            }
+            Fact::Ended { vm, host, .. } | Fact::Stilled { vm, host, .. } => {
+                if self.running.get(&vm).is_some_and(|copy| copy.host == host) {
+                    self.running.remove(&vm);
+                }
                 Ok(())
             }
             Fact::Wanted { vm, wanted: Wanted::Gone } => {

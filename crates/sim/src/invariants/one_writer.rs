@@ -29,7 +29,12 @@ impl Invariant for OneWriter {
                     return Err(format!("{vm} runs on {other} and on {host}"));
                 }
             }
-            Fact::Ended { vm, process, .. }
+            Fact::TakenBack { vm, host, process, .. } => {
+                if let Some((_, other)) = self.running.insert(vm, (process, host)) {
+                    return Err(format!("{vm} runs on {other} and goes on on {host}"));
+                }
+            }
+            Fact::Ended { vm, process, .. } | Fact::Stilled { vm, process, .. }
                 if self.running.get(&vm).is_some_and(|(it, _)| *it == process) =>
             {
                 self.running.remove(&vm);

@@ -1,4 +1,4 @@
-//! HA restarts nothing where a rule forbids it.
+//! HA restarts nothing where a rule forbids it, and nothing moves there.
 //!
 //! Which hosts a VM may run on holds always. That two VMs do not share a host holds while one
 //! primary sees everything.
@@ -25,10 +25,18 @@ impl Invariant for RulesHold {
         match *fact {
             Fact::Started { vm, host, origin, .. } => {
                 self.running.insert(vm, host);
-                if origin == Origin::Ha { self.check(world, vm, host) } else { Ok(()) }
+                match origin {
+                    Origin::Ha => self.check(world, vm, host),
+                    Origin::Move if !may_run(world, vm, host) => {
+                        Err(format!("{vm} was moved to {host}, where it may not run"))
+                    }
+                    Origin::User | Origin::Adoption | Origin::Move => Ok(()),
+                }
             }
-            Fact::Ended { vm, .. } => {
-                self.running.remove(&vm);
+            Fact::Ended { vm, host, .. } => {
+                if self.running.get(&vm) == Some(&host) {
+                    self.running.remove(&vm);
+                }
                 Ok(())
             }
             _ => Ok(()),

@@ -7,11 +7,12 @@ use racknest_cluster::ha::Agent;
 use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::VmSpec;
 use racknest_cluster::wire::ha::{HaCluster, HaReport};
-use racknest_types::id::{HostId, VmId};
+use racknest_types::id::{HostId, TaskId, VmId};
 
 use super::Happening;
 use crate::clock::Clock;
 use crate::datastore::ProcessId;
+use crate::edge::travel::Answer;
 use crate::edge::work::Work;
 
 /// One host.
@@ -31,6 +32,10 @@ pub struct Host {
     pub boots: u64,
     /// Whether its agent is stopped (SIGSTOP): it neither does nor loses anything.
     pub is_hung: bool,
+    /// After how many more steps of its work the agent dies or hangs, in the middle of something.
+    pub(crate) breaks_after: Option<(u64, Breaks)>,
+    /// Whether no VM can be started here.
+    pub cannot_start: bool,
     /// What the agent gets when it goes on.
     pub(crate) held: VecDeque<Happening>,
     /// The processes of its VMs.
@@ -49,6 +54,17 @@ pub(crate) struct Running {
     pub(crate) lanes: BTreeMap<VmId, VecDeque<Work>>,
     /// The manager's connection.
     pub(crate) link: Option<u64>,
+    /// What other hosts have answered about VMs that leave.
+    pub(crate) answers: BTreeMap<(VmId, TaskId), Answer>,
+}
+
+/// What becomes of an agent in the middle of its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Breaks {
+    /// It is killed.
+    Dies,
+    /// It is stopped.
+    Hangs,
 }
 
 /// What is on a host's own disk.
@@ -56,6 +72,8 @@ pub(crate) struct Running {
 pub struct Disk {
     /// Its VMs.
     pub registry: BTreeMap<VmId, Registered>,
+    /// VMs that other hosts bring.
+    pub expected: BTreeMap<VmId, Expected>,
     /// The cluster that it was told of last.
     pub cluster: Option<HaCluster>,
     /// Reports that the manager has not saved yet.
@@ -73,6 +91,29 @@ pub struct Registered {
     pub power: PowerState,
     /// The epoch of its lease when it last started here.
     pub epoch: u64,
+    /// The task that moves it to another host, and which.
+    pub unfinished: Option<(TaskId, HostId)>,
+}
+
+/// A VM that another host brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The task that moves it.
+    pub task: TaskId,
+    /// Who brings it.
+    pub from: HostId,
+    /// The VM.
+    pub spec: VmSpec,
+    /// The epoch of the lease that it runs under there.
+    pub epoch: u64,
+}
+
+impl Expected {
+    /// The same as a VM of this host, under this epoch.
+    #[must_use]
+    pub fn owned(self, epoch: u64) -> Registered {
+        Registered { spec: self.spec, power: PowerState::On, epoch, unfinished: None }
+    }
 }
 
 /// A process that runs a VM.
@@ -90,6 +131,24 @@ pub struct Process {
     pub is_asked: bool,
     /// Whether it goes so that another host restarts it.
     pub is_given_away: bool,
+    /// Whether it stands still for good and has closed its disks: its memory is on another host.
+    pub is_still: bool,
+}
+
+impl Process {
+    /// A guest that boots.
+    #[must_use]
+    pub const fn new(id: ProcessId, epoch: u64) -> Self {
+        Self {
+            id,
+            epoch,
+            is_ready: false,
+            is_hung: false,
+            is_asked: false,
+            is_given_away: false,
+            is_still: false,
+        }
+    }
 }
 
 impl Host {
@@ -102,6 +161,8 @@ impl Host {
             agent: None,
             boots: 0,
             is_hung: false,
+            breaks_after: None,
+            cannot_start: false,
             held: VecDeque::new(),
             processes: BTreeMap::new(),
             disk: Disk::default(),
