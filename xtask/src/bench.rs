@@ -5,6 +5,7 @@
 //! is a line in the report, not an error.
 
 mod failover;
+mod migration;
 mod planners;
 mod rack;
 mod report;
@@ -21,8 +22,8 @@ use rack::Rack;
 use report::{Row, median};
 
 /// What `cargo xtask help` says of this.
-pub(crate) const ABOUT: &str =
-    "measure, and write docs/BENCHMARKS.md; or only: simulated scale real merged commands ha drs";
+pub(crate) const ABOUT: &str = "measure, and write docs/BENCHMARKS.md; or only: simulated scale \
+                                real merged commands ha drs migration";
 
 /// Runs of each scenario but the large ones.
 const RUNS: usize = 3;
@@ -48,6 +49,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("scale", scale),
     ("ha", failover::ha),
     ("drs", planners::drs),
+    ("migration", migration::live),
 ];
 
 /// Measures the scenarios named, or all; all of them are also written to the report.

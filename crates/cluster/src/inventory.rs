@@ -48,7 +48,9 @@ pub mod vm;
 pub mod vm_action;
 pub mod vm_edit;
 pub mod vm_migrate;
+mod vm_move_check;
 pub mod vm_register;
+mod vm_relocate;
 
 #[cfg(test)]
 mod tests;

@@ -199,6 +199,18 @@ pub enum Request {
         /// What that may cost.
         limits: MigrationLimits,
     },
+    /// Move its directory to another datastore, as it runs if it runs. Done once it is there, and
+    /// nothing is left at the old place; failed if it still is where it was.
+    Relocate {
+        /// Its directory, as it is.
+        from: DatastorePath,
+        /// The VM as it is afterwards.
+        spec: VmSpec,
+        /// Its disk layers, each after the one that it stands on.
+        layers: Vec<LayerCopy>,
+        /// What that may cost.
+        limits: MigrationLimits,
+    },
     /// Change what it is made of; a running VM is changed as far as its driver can, else refused.
     Reconfigure {
         /// The VM as it is afterwards. Disks that it did not have are made empty.
@@ -219,6 +231,20 @@ pub struct LayerMerge {
     pub into: Option<DatastorePath>,
     /// The layer below it, which `into` stands on afterwards.
     pub base: Option<DatastorePath>,
+}
+
+/// A disk layer that goes to another datastore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerCopy {
+    /// The disk.
+    pub key: u32,
+    /// Where it is.
+    pub from: DatastorePath,
+    /// Where it will be.
+    pub to: DatastorePath,
+    /// The layer that it stands on then; `None` if it stands alone, with what was below it copied
+    /// into it.
+    pub below: Option<DatastorePath>,
 }
 
 /// From a host to the manager.

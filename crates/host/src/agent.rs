@@ -21,6 +21,7 @@ mod ha;
 mod hooks;
 mod lanes;
 mod perform;
+mod relocation;
 mod sampling;
 mod streams;
 mod waiting;
@@ -619,6 +620,10 @@ impl<D: Driver> Agent<D> {
             }
             After::Left(figures) => {
                 self.book.remove(vm);
+                return figures;
+            }
+            After::Moved(record, power, figures) => {
+                self.book.set(record, power);
                 return figures;
             }
             After::Expected(record) => drop(self.expected.insert(vm, record)),

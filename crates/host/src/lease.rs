@@ -128,23 +128,48 @@ impl Leases {
     /// # Errors
     /// Its datastore was not reached, or the lease cannot be read.
     pub async fn newest(&self, spec: &VmSpec) -> Result<Option<SavedLease>, StartFailure> {
+        self.standing(spec).await.map(|(newest, _)| newest)
+    }
+
+    /// The newest lease of a VM, and the epoch that the next one replaces.
+    ///
+    /// # Errors
+    /// Its datastore was not reached, or the lease cannot be read.
+    pub async fn standing(&self, spec: &VmSpec) -> Result<(Option<SavedLease>, u64), StartFailure> {
         let vm = spec.id;
         self.reach()?;
         match &self.place {
-            Place::Shared(shared) => Ok(shared.newest(&spec.home.datastore, vm)),
+            Place::Shared(shared) => Ok(shared.standing(&spec.home.datastore, vm)),
             Place::Directories(_) => {
                 let directory = self.directory(&spec.home.datastore)?;
-                on_disk(move || directory.newest(vm)).await
+                on_disk(move || directory.standing(vm)).await
             }
         }
     }
 
-    /// The epoch that the first lease of a VM replaces.
+    /// Whether the leases end with this process, as those of simulated hosts do.
     #[must_use]
-    pub fn base(&self) -> u64 {
+    pub fn end_with_process(&self) -> bool {
+        matches!(self.place, Place::Shared(_))
+    }
+
+    /// Gets a datastore ready for the leases of a VM that come from another one: the next lease
+    /// there replaces this epoch. No host sees a lease there before.
+    ///
+    /// # Errors
+    /// The datastore was not reached, or is full.
+    pub async fn prepare(&self, datastore: &str, vm: VmId, base: u64) -> Result<(), StartFailure> {
+        let holder = self.holder().unwrap_or(HostId::from_raw(0));
+        self.reach()?;
         match &self.place {
-            Place::Shared(shared) => shared.base(),
-            Place::Directories(_) => 0,
+            Place::Shared(shared) => {
+                shared.prepare(datastore, vm, base);
+                Ok(())
+            }
+            Place::Directories(_) => {
+                let directory = self.directory(datastore)?;
+                on_disk(move || directory.prepare(vm, holder, base)).await
+            }
         }
     }
 
@@ -153,6 +178,16 @@ impl Leases {
     /// # Errors
     /// Somebody has a newer one, or was quicker; or the datastore failed.
     pub async fn take(&self, wanted: Wanted) -> Result<u64, StartFailure> {
+        let datastore = wanted.spec.home.datastore.clone();
+        self.take_on(&datastore, wanted).await
+    }
+
+    /// Takes the next lease of a VM on this datastore. If the VM's home is another one, it is the
+    /// last lease here: it says that those there count from now on.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub async fn take_on(&self, datastore: &str, wanted: Wanted) -> Result<u64, StartFailure> {
         let Wanted { spec, state, unfinished, after } = wanted;
         let holder = self.holder().ok_or_else(|| {
             let words = "this host was not told its id yet; its manager says it when it connects";
@@ -165,9 +200,9 @@ impl Leases {
         };
         self.reach()?;
         match &self.place {
-            Place::Shared(shared) => shared.take(saved, after)?,
+            Place::Shared(shared) => shared.take(datastore, saved, after)?,
             Place::Directories(_) => {
-                let directory = self.directory(&saved.lease.spec.home.datastore)?;
+                let directory = self.directory(datastore)?;
                 on_disk(move || Ok(directory.take(&saved, after))).await??;
             }
         }

@@ -8,6 +8,7 @@
 
 pub mod migrate;
 pub mod qemu;
+pub mod relocate;
 pub mod simulated;
 
 use std::future::Future;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
 use self::migrate::Migrate;
+use self::relocate::Relocate;
 
 /// Both ways of a VM's console or serial port.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -60,7 +62,7 @@ pub enum VmEvent {
 }
 
 /// Runs the VMs of one host.
-pub trait Driver: Migrate {
+pub trait Driver: Migrate + Relocate {
     /// Which driver this is.
     fn kind(&self) -> DriverKind;
 

@@ -1,6 +1,7 @@
 //! Live migration on real QEMU processes, seen from outside: who writes to the disk at each look,
 //! the run lease beside it, and whether the guest goes on counting.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use racknest_api::operation::Nothing;
@@ -15,6 +16,9 @@ const VM: &str = "vm01";
 
 /// Where its disks are.
 const DATASTORE: &str = "datastore1";
+
+/// Another place for them.
+const FAST: &str = "fast";
 
 /// What a move may take at most, on a machine that builds something beside it. Its budget is the
 /// benchmark's matter.
@@ -92,9 +96,12 @@ impl Moving {
 
     fn begin(&self, to: &str, bandwidth_mib: Option<u32>) -> Task {
         let host = Some(to.to_owned());
-        let spec = VmMoveSpec { host, bandwidth_mib, ..VmMoveSpec::default() };
+        self.begin_as(&VmMoveSpec { host, bandwidth_mib, ..VmMoveSpec::default() })
+    }
+
+    fn begin_as(&self, spec: &VmMoveSpec) -> Task {
         wait::until_some("the move begins", LONG, || {
-            self.rest.send::<VmMove>(&[VM], &spec).ok()?.task
+            self.rest.send::<VmMove>(&[VM], spec).ok()?.task
         })
     }
 
@@ -172,6 +179,112 @@ fn a_live_guest_moves_and_never_notices() {
     let took = Duration::from_millis(figures.total_ms.into());
     assert!(figures.bytes > 0 && took > Duration::ZERO && took < MOVED, "{figures:?}");
     assert!(figures.downtime_ms > 0, "{figures:?}");
+}
+
+/// A second datastore, and something on the guest's disk that takes seconds to copy slowly.
+fn with_second_datastore(moving: &Moving) {
+    let directory = moving.lab.directory().join("datastores").join(FAST);
+    fs_err::create_dir_all(&directory).expect("our own directory can be written");
+    let directory = directory.display().to_string();
+    moving.lab.racknest(&["datastore", "create", FAST, &directory]).done();
+    let mut shell = moving.lab.converse(&["vm", "serial", VM]);
+    shell.say("dd if=/dev/urandom of=/dev/vda bs=64k count=160 conv=fsync && echo on''disk\n");
+    shell.hear("ondisk", LONG);
+}
+
+/// The VM's directory on a datastore.
+fn home(moving: &Moving, datastore: &str) -> PathBuf {
+    moving.lab.directory().join("datastores").join(datastore).join(VM)
+}
+
+#[test]
+fn a_live_guest_moves_to_another_datastore_where_ha_finds_it() {
+    let moving = Moving::up();
+    with_second_datastore(&moving);
+    let (host, count) = (moving.settled(), moving.count());
+    let to_fast = |bandwidth_mib| VmMoveSpec {
+        datastore: Some(FAST.to_owned()),
+        bandwidth_mib,
+        ..VmMoveSpec::default()
+    };
+
+    // Disturbed in the middle, it is where it was, and nothing is elsewhere.
+    let disturbances: [&dyn Fn(&Task); 2] = [
+        &|task| {
+            let id = task.id.to_string();
+            moving.rest.get::<TaskCancel>(&[&id]).expect("a move can be cancelled");
+        },
+        &|_| moving.agent(&host).kill(),
+    ];
+    for disturb in disturbances {
+        let task = moving.begin_as(&to_fast(Some(2)));
+        wait::until("both places are written to", SOON, || home(&moving, FAST).exists());
+        disturb(&task);
+        let task = moving.ended(&task);
+        assert_eq!(task.state, TaskState::Error, "{task:?}");
+        assert_eq!(moving.settled(), host);
+        assert!(!home(&moving, FAST).exists() && home(&moving, DATASTORE).exists());
+        moving.assert_counts_on_from(count);
+    }
+
+    let (qemu, epoch) = (moving.qemu(&host), moving.epoch());
+    let task = moving.ended(&moving.begin_as(&to_fast(None)));
+    assert_eq!(task.state, TaskState::Success, "{task:?}");
+    assert!(task.migration.is_some_and(|took| took.bytes > 10 << 20), "{task:?}");
+    assert_eq!(moving.qemu(&moving.settled()), qemu, "it is the same process");
+    assert!(!home(&moving, DATASTORE).exists(), "the old place is gone");
+    assert!(!leases(&moving.lab, DATASTORE).contains_key(VM), "its lease is gone, too");
+    let (after, lease) = leases(&moving.lab, FAST).remove(VM).expect("the lease is with the disks");
+    assert!(after > epoch && lease["state"] == "Running", "{lease}");
+    moving.assert_counts_on_from(count);
+
+    moving.lab.say(&format!("host fail {host}")).done();
+    wait::until("it runs on another host", LONG, || {
+        guests(&moving.lab).get(VM).is_some_and(|now| *now != host)
+    });
+    assert!(leases(&moving.lab, FAST)[VM].0 > after, "it was started again without a lease");
+    moving.lab.say(&format!("host recover {host}")).done();
+
+    // Back, and to another host with it.
+    let here = moving.settled();
+    let there = moving.another_host();
+    let spec = VmMoveSpec {
+        datastore: Some(DATASTORE.to_owned()),
+        host: Some(there.clone()),
+        ..VmMoveSpec::default()
+    };
+    let task = moving.ended(&moving.begin_as(&spec));
+    assert_eq!(task.state, TaskState::Success, "from {here}: {task:?}");
+    assert_eq!(moving.settled(), there);
+    assert!(home(&moving, DATASTORE).exists() && !home(&moving, FAST).exists());
+}
+
+#[test]
+fn a_guest_that_changes_its_memory_too_fast_is_slowed_down_or_stays() {
+    let moving = Moving::up();
+    let (from, to) = (moving.settled(), moving.another_host());
+    let mut shell = moving.lab.converse(&["vm", "serial", VM]);
+    // Some MiB that are written again and again, none of them zeros.
+    shell.say("b=/bin/busybox; cat $b $b $b $b >/tmp/from; echo is''there\n");
+    shell.hear("isthere", LONG);
+    let write = "dd if=/tmp/from of=/tmp/to bs=64k conv=notrunc 2>/dev/null";
+    shell.say(&format!("(while :; do {write}; done) & echo is''busy\n"));
+    shell.hear("isbusy", LONG);
+    moving.lab.say(&format!("link slow {from} vmnic0 vmnic1 --rate 80mbit")).done();
+
+    let spec = |auto_converge| VmMoveSpec {
+        host: Some(to.clone()),
+        auto_converge: Some(auto_converge),
+        ..VmMoveSpec::default()
+    };
+    let task = moving.ended(&moving.begin_as(&spec(false)));
+    let fault = task.error.expect("it cannot keep up");
+    assert!(fault.message.contains("changes its memory faster than it is sent"), "{fault}");
+    assert_eq!(moving.settled(), from);
+
+    let task = moving.ended(&moving.begin_as(&spec(true)));
+    assert_eq!(task.state, TaskState::Success, "{task:?}");
+    assert_eq!(moving.settled(), to);
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub struct Task {
     /// How far it is, where many VMs are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploy: Option<DeployProgress>,
-    /// What it took, where a VM moved while it ran.
+    /// What it took, where a VM moved while it ran, or to another datastore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<MigrationFigures>,
     /// How far it is, where hosts are worked on.
@@ -64,16 +64,16 @@ pub struct Task {
     pub remediation: Option<RemediationProgress>,
 }
 
-/// What moving a VM took while it ran.
+/// What moving a VM took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MigrationFigures {
     /// How long the guest stood still, in milliseconds.
     pub downtime_ms: u32,
     /// How long it took in all, in milliseconds.
     pub total_ms: u32,
-    /// Bytes of memory that were sent.
+    /// Bytes of memory that were sent, and of files that were copied.
     pub bytes: u64,
-    /// How often what had changed was sent again.
+    /// How often memory that had changed was sent again.
     pub rounds: u32,
 }
 

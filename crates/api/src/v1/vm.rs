@@ -416,6 +416,9 @@ pub struct VmMoveSpec {
     /// The host: id or name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// The datastore that its directory goes to: id or name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub datastore: Option<String>,
     /// The VM folder: id, name or path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
@@ -425,13 +428,15 @@ pub struct VmMoveSpec {
     /// The longest that a running guest may stand still, in milliseconds; 300 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub downtime_ms: Option<u32>,
-    /// The most of a running guest's memory that is sent in a second, in MiB.
+    /// The most of a running guest's memory, or of each disk, that is sent in a second, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth_mib: Option<u32>,
     /// Whether a guest is slowed down that changes its memory faster than it is sent; it is if
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auto_converge: Option<bool>,
+    /// Only say whether it could go there now, and why not.
+    pub dry_run: bool,
 }
 
 /// A VM after a move.
@@ -439,7 +444,7 @@ pub struct VmMoveSpec {
 pub struct VmMoved {
     /// The VM as it is.
     pub vm: Vm,
-    /// The task that takes it to another host, if that was asked for.
+    /// The task that takes it to another host or datastore, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
 }

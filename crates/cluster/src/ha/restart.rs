@@ -251,8 +251,13 @@ impl Restarts {
         if reading.is_whole {
             let found = reading.leases.iter().map(|it| it.spec.id).collect::<BTreeSet<_>>();
             self.seen.retain(|vm, it| it.datastore != datastore || found.contains(vm));
-            let gone =
-                |it: &&Job| it.spec.home.datastore == *datastore && !found.contains(&it.spec.id);
+            // A VM that was moving when its host died has its last lease on the datastore it came
+            // from, and none yet where its home is.
+            let gone = |it: &&Job| {
+                it.spec.home.datastore == *datastore
+                    && !found.contains(&it.spec.id)
+                    && !self.seen.contains_key(&it.spec.id)
+            };
             for vm in self.jobs.values().filter(gone).map(|it| it.spec.id).collect::<Vec<_>>() {
                 self.drop_job(vm);
             }

@@ -8,6 +8,7 @@ use racknest_types::id::{DatastoreId, FolderId, HostId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
+use super::vm_relocate::home_to_be;
 use crate::record::datastore::DatastoreRecord;
 use crate::record::event::EventKind;
 use crate::record::folder::FolderKind;
@@ -162,6 +163,7 @@ impl Inventory {
     fn check_datastore_unused(&self, name: &str, verb: &str) -> Result<(), Fault> {
         let user = self.vms.values().find(|vm| {
             vm.home.datastore == name
+                || home_to_be(vm).is_some_and(|home| home.datastore == name)
                 || vm.config.disks.iter().any(|disk| {
                     disk.file.datastore == name
                         || disk.backing.iter().any(|layer| layer.datastore == name)

@@ -136,6 +136,7 @@ impl Inventory {
         source: &VmRecord,
         linked: bool,
     ) -> Result<Vec<(DiskSource, Disk)>, Fault> {
+        self.check_stays(source)?;
         let snapshot = source.current_snapshot.and_then(|id| self.snapshots.get(&id));
         let frozen = match snapshot {
             Some(snapshot) => &snapshot.config,

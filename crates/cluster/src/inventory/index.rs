@@ -11,6 +11,7 @@ use racknest_types::id::{ClusterId, HostId, PoolId, SnapshotId, TaskId, VmId};
 
 use super::nic::Mac;
 use super::reservation::reserved;
+use super::vm_relocate::home_to_be;
 use super::{Inventory, LoadError};
 use crate::drs::placement::{Room, Rooms};
 use crate::drs::{Capacity, HostState, Load};
@@ -39,7 +40,7 @@ pub(super) struct Index {
     pub(super) pool_vms: BTreeMap<PoolId, BTreeSet<VmId>>,
     /// Of those, the VMs that reserve something.
     pub(super) reserving: BTreeMap<PoolId, BTreeSet<VmId>>,
-    /// Who has which directory.
+    /// Who has which directory, or is about to.
     pub(super) homes: BTreeMap<DatastorePath, VmId>,
     /// Who has which network address.
     macs: BTreeSet<(Mac, VmId)>,
@@ -148,7 +149,9 @@ impl Index {
                 self.reserving.entry(pool).or_default().insert(vm.id);
             }
         }
-        self.homes.insert(vm.home.clone(), vm.id);
+        for home in [&vm.home].into_iter().chain(home_to_be(vm)) {
+            self.homes.insert(home.clone(), vm.id);
+        }
         self.macs.extend(vm.config.nics.iter().map(|nic| (nic.mac, vm.id)));
         for layer in vm.config.disks.iter().flat_map(|disk| &disk.backing) {
             *self.layer_users.entry(layer.clone()).or_default() += 1;
@@ -162,7 +165,9 @@ impl Index {
             remove_from(&mut self.pool_vms, pool, vm.id);
             remove_from(&mut self.reserving, pool, vm.id);
         }
-        self.homes.remove(&vm.home);
+        for home in [&vm.home].into_iter().chain(home_to_be(vm)) {
+            self.homes.remove(home);
+        }
         for nic in &vm.config.nics {
             self.macs.remove(&(nic.mac, vm.id));
         }

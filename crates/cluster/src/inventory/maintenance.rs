@@ -22,6 +22,7 @@ use racknest_types::id::{HostId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
+use super::vm::step_to_host;
 use crate::drs::Names;
 use crate::drs::evacuate::evacuate;
 use crate::drs::plan::Reason;
@@ -29,7 +30,7 @@ use crate::record::event::EventKind;
 use crate::record::host::{HostConnection, HostPower, HostRecord, Maintenance};
 use crate::record::migration::MigrationLimits;
 use crate::record::task::{Moves, PlannedMove, TaskState, TaskWork};
-use crate::record::vm::{PowerState, Step, VmRecord};
+use crate::record::vm::{Onward, PowerState, Step, VmRecord};
 use crate::wire::ToHost;
 
 /// VMs that are on their way at once, for each host that is emptied or filled.
@@ -446,9 +447,5 @@ impl Inventory {
 
 /// How a VM gets to another host: as it runs, if it runs.
 fn step_to(vm: &VmRecord, to: HostId) -> Step {
-    let limits = MigrationLimits::default();
-    match vm.power {
-        PowerState::On => Step::Migrate { to, pool: vm.pool, limits, arrived: None },
-        PowerState::Off | PowerState::Suspended => Step::MoveOut { to, power_on: false },
-    }
+    step_to_host(vm, Onward { to, pool: vm.pool }, MigrationLimits::default())
 }

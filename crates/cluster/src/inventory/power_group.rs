@@ -105,7 +105,7 @@ impl Inventory {
             let is_here = self.vm(*id)?.host == place.host;
             let step = match is_here {
                 true => Step::PowerOn,
-                false => Step::MoveOut { to: place.host, power_on: true },
+                false => Step::MoveOut { to: place.host, power_on: true, pool: None },
             };
             let task = self.begin_task(now, user, "vm_power_on", *id, TaskWork::Step);
             self.begin_step(*id, task, step);

@@ -19,7 +19,7 @@ use super::pool::SHARES_MAX;
 use crate::drs::{Load, Resource};
 use crate::record::host::{HostConnection, HostPower, HostRecord, Maintenance};
 use crate::record::pool::{Allocation, PoolRecord};
-use crate::record::vm::{PowerState, Shares, Step, VmAllocation, VmConfig, VmRecord};
+use crate::record::vm::{Onward, PowerState, Shares, Step, VmAllocation, VmConfig, VmRecord};
 
 /// Who is asked for a reservation, on whose behalf.
 #[derive(Clone, Copy, Debug)]
@@ -343,6 +343,7 @@ pub(super) fn is_starting(vm: &VmRecord) -> bool {
             | Step::Revert { .. }
             | Step::DeleteSnapshot { .. }
             | Step::Reconfigure { .. }
+            | Step::Relocate { .. }
             | Step::Migrate { .. },
         )
         | None => false,
@@ -352,7 +353,11 @@ pub(super) fn is_starting(vm: &VmRecord) -> bool {
 /// The host that a VM is on, or is on its way to.
 pub(super) fn place(vm: &VmRecord) -> HostId {
     match vm.pending.as_ref().map(|pending| &pending.step) {
-        Some(Step::MoveOut { to, .. } | Step::Migrate { to, .. }) => *to,
+        Some(
+            Step::MoveOut { to, .. }
+            | Step::Migrate { to, .. }
+            | Step::Relocate { then: Some(Onward { to, .. }), .. },
+        ) => *to,
         Some(_) | None => vm.host,
     }
 }

@@ -9,10 +9,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use racknest_types::fault::{Fault, FaultCode};
-use racknest_types::id::{HostId, SnapshotId, TaskId, VmId};
+use racknest_types::id::{HostId, PoolId, SnapshotId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
+use super::vm::step_to_host;
 use crate::record::event::EventKind;
 use crate::record::vm::{Pending, PowerState, Step, VmRecord};
 use crate::wire::{Request, ToHost};
@@ -44,6 +45,7 @@ impl Inventory {
             Step::Delete => Request::Delete { home: vm.home.clone() },
             Step::Unregister | Step::MoveOut { .. } => Request::Unregister,
             Step::Migrate { to, limits, .. } => self.migrate_request(vm, *to, *limits),
+            Step::Relocate { home, limits, .. } => self.relocate_request(vm, home, *limits),
             Step::Register | Step::MoveIn { .. } => Request::Register(self.spec(vm)),
             Step::PowerOn => Request::PowerOn(self.spec(vm)),
             Step::PowerOff => Request::PowerOff,
@@ -109,9 +111,7 @@ impl Inventory {
             return;
         };
         let (name, host) = (vm.name.clone(), vm.host);
-        let mut taken = None;
-        self.alter_vm(id, |vm| taken = vm.pending.take());
-        let Some(Pending { task, step }) = taken else {
+        let Some(Pending { task, step }) = self.set_pending(id, None) else {
             return;
         };
         let user = self.tasks.get(&task).map(|task| task.user.clone()).unwrap_or_default();
@@ -170,15 +170,21 @@ impl Inventory {
             }
             Step::Migrate { to, pool, .. } => {
                 let from = self.on_host(id);
-                self.update_vm(id, |vm| {
-                    vm.host = *to;
-                    vm.pool = pool.or(vm.pool);
-                });
+                self.change_host(id, *to, *pool);
                 (EventKind::Moved, format!("from {}", from.trim_start_matches("on ")))
             }
-            Step::MoveOut { to, power_on } => {
+            Step::Relocate { home, limits, then } => {
+                let detail = self.finish_relocation(id, home);
+                if let Some(onward) = then {
+                    self.record_event(now, user, id, EventKind::Moved, detail);
+                    self.set_power(now, id, power);
+                    return self.vms.get(&id).map(|vm| step_to_host(vm, *onward, *limits));
+                }
+                (EventKind::Moved, detail)
+            }
+            Step::MoveOut { to, power_on, pool } => {
                 let from = self.vms.get(&id)?.host;
-                self.update_vm(id, |vm| vm.host = *to);
+                self.change_host(id, *to, *pool);
                 return Some(Step::MoveIn { from, power_on: *power_on });
             }
             Step::MoveIn { from, power_on: true } => {
@@ -215,7 +221,7 @@ impl Inventory {
             Step::Snapshot { snapshot } => self.remove_snapshot(*snapshot),
             // The new host does not take it: it goes back to where its files were known.
             Step::MoveIn { from, .. } => {
-                self.update_vm(id, |vm| vm.host = *from);
+                self.change_host(id, *from, None);
                 self.register_again(id);
             }
             Step::Migrate { to, .. } => self.call_off(id, *to),
@@ -229,8 +235,21 @@ impl Inventory {
             | Step::Revert { .. }
             | Step::DeleteSnapshot { .. }
             | Step::Reconfigure { .. }
+            | Step::Relocate { .. }
             | Step::MoveOut { .. } => {}
         }
+    }
+
+    /// A VM is another host's, and draws from this pool or the one it had.
+    fn change_host(&mut self, id: VmId, to: HostId, pool: Option<PoolId>) {
+        let Some(from) = self.vms.get(&id).map(|vm| vm.host) else {
+            return;
+        };
+        self.update_vm(id, |vm| {
+            vm.host = to;
+            vm.pool = pool.or(vm.pool);
+        });
+        self.note_new_host(id, from);
     }
 
     fn froze(&mut self, id: VmId, snapshot: SnapshotId) -> String {

@@ -16,6 +16,7 @@ use racknest_types::time::Timestamp;
 
 use super::Inventory;
 use super::vm_migrate::target_of;
+use super::vm_relocate::home_to_be;
 use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
 use crate::record::task::{TaskRecord, TaskState, TaskWork};
@@ -145,9 +146,9 @@ impl Inventory {
             return;
         };
         let host = record.host;
-        // Where a VM that moves as it runs will be, only its hosts know: it waits for them, and is
+        // Where a VM that moves is in the end, only its hosts know: it waits for them, and is
         // cancelled once they are back.
-        let waits = target_of(record).is_some();
+        let waits = target_of(record).is_some() || home_to_be(record).is_some();
         if self.is_connected(host) {
             self.send(host, ToHost::Cancel { task, vm });
         } else if !waits {

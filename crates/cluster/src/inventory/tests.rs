@@ -10,11 +10,13 @@ mod edits;
 mod ha;
 mod maintenance;
 mod migration;
+mod move_check;
 mod moving;
 mod naming;
 mod permissions;
 mod power;
 mod random;
+mod relocation;
 mod remediation;
 mod reports;
 mod reservations;
@@ -89,7 +91,7 @@ impl World {
     fn apply(&mut self, words: &[&str]) -> Result<(), Fault> {
         let (now, it) = (self.now, &mut self.inventory);
         match *words {
-            ["host", name] => self.add_host(name),
+            ["host", name] => self.add_host_in(name, None),
             ["hello", name, ref vms @ ..] => {
                 let id = it.find_host(name)?;
                 let reports = vms.iter().map(|vm| report(it, vm)).collect();
@@ -148,6 +150,8 @@ impl World {
                 | "wait" | "halt",
                 ..,
             ] => remediation::apply(self, words),
+            ["datastore" | "relocate", ..] => relocation::apply(it, now, words),
+            ["datacenter" | "cluster" | "where", ..] => move_check::apply(self, words),
             [verb, vm] if verb != "ha" => self.simple(verb, vm),
             [verb @ ("revert" | "unsnapshot"), vm, snapshot] => {
                 let vm = it.find_vm(vm)?;
@@ -159,14 +163,15 @@ impl World {
                 }
             }
             ["ha" | "vmha" | "report" | "rule" | "group", ..] => ha::apply(it, now, words),
-            _ => panic!("no such line: {words:?}"),
+            _ => move_check::apply(self, words),
         }
     }
 
-    fn add_host(&mut self, name: &str) -> Result<(), Fault> {
+    fn add_host_in(&mut self, name: &str, cluster: Option<&str>) -> Result<(), Fault> {
+        let cluster = cluster.map(|name| self.inventory.find_cluster(name)).transpose()?;
         let add = AddHost {
             name: name.into(),
-            cluster: None,
+            cluster,
             claim: Claim { cores: 4, core_mhz: 2000, memory: gib(8) },
             driver: DriverKind::Simulated,
             nics: ["vmnic0".into()].into(),
@@ -388,6 +393,14 @@ fn describe_request(request: &Request) -> String {
         Request::PowerOn(_) => "power on".into(),
         Request::Register(_) => "register".into(),
         Request::Migrate { to, .. } => std::format!("migrate to {to}"),
+        Request::Relocate { from, spec, layers, .. } => {
+            let layers = layers.iter().map(|layer| {
+                let below = layer.below.as_ref().map_or_else(|| "nothing".into(), name);
+                std::format!("{} to {} on {below}", layer.from, layer.to)
+            });
+            let layers = layers.collect::<Vec<_>>().join(", ");
+            std::format!("relocate {from} to {}: {layers}", spec.home)
+        }
         Request::Reconfigure { .. } => "reconfigure".into(),
         Request::Unregister
         | Request::PowerOff

@@ -22,7 +22,8 @@ use crate::record::folder::FolderKind;
 use crate::record::migration::MigrationLimits;
 use crate::record::task::TaskWork;
 use crate::record::vm::{
-    Boot, Disk, DiskSource, Pending, PowerState, Step, VmAllocations, VmConfig, VmRecord, Workload,
+    Boot, Disk, DiskSource, Onward, Pending, PowerState, Step, VmAllocations, VmConfig, VmRecord,
+    Workload,
 };
 use crate::wire::VmSpec;
 
@@ -84,6 +85,8 @@ pub struct CreateVm {
 pub struct MoveVm {
     /// The host it goes to.
     pub host: Option<HostId>,
+    /// The datastore that its directory goes to.
+    pub datastore: Option<DatastoreId>,
     /// The pool it draws from.
     pub pool: Option<PoolId>,
     /// The folder it is in.
@@ -212,7 +215,7 @@ impl Inventory {
     }
 
     /// The directory of a new VM: its name, made unique with its id where another has it.
-    fn free_home(&self, datastore: &str, name: &str, id: VmId) -> DatastorePath {
+    pub(super) fn free_home(&self, datastore: &str, name: &str, id: VmId) -> DatastorePath {
         let home = DatastorePath { datastore: datastore.into(), path: name.into() };
         if self.index.homes.contains_key(&home) {
             return DatastorePath { path: format!("{name}_{}", id.raw()), ..home };
@@ -287,7 +290,7 @@ impl Inventory {
     pub fn vm_power_on(&mut self, now: Timestamp, user: &str, id: VmId) -> Result<TaskId, Fault> {
         self.check_vm_action(id, VmAction::PowerOn)?;
         let step = match self.start_place(self.vm(id)?)? {
-            Some(to) => Step::MoveOut { to, power_on: true },
+            Some(to) => Step::MoveOut { to, power_on: true, pool: None },
             None => Step::PowerOn,
         };
         self.vm_step(now, user, id, VmAction::PowerOn, step)
@@ -377,8 +380,8 @@ impl Inventory {
         Ok(())
     }
 
-    /// Moves a VM to another folder or pool at once, and to another host by a task: as it runs, if it
-    /// runs.
+    /// Moves a VM to another folder or pool at once, and to another datastore and host by a task: as
+    /// it runs, if it runs.
     ///
     /// # Errors
     /// A place is not there or cannot take it.
@@ -389,39 +392,73 @@ impl Inventory {
         id: VmId,
         place: MoveVm,
     ) -> Result<Option<TaskId>, Fault> {
+        self.check_vm_move(id, &place)?;
         let vm = self.vm(id)?.clone();
         let to = place.host.filter(|host| *host != vm.host);
-        if let Some(to) = to {
-            self.check_vm_action(id, VmAction::Move)?;
-            self.check_move(&vm, to)?;
-            Self::check_limits(place.limits)?;
-        }
+        let elsewhere = self.relocated(&vm, place.datastore)?;
         let pool = self.pool_after_move(&vm, to, place.pool)?;
         let folder = place.folder.filter(|folder| *folder != vm.folder);
         if let Some(folder) = folder {
-            self.folder_or_default(Some(folder), FolderKind::Vms)?;
-            self.check_same_datacenter(to.unwrap_or(vm.host).into(), folder.into())?;
-            self.check_name(folder.into(), &vm.name)?;
             self.index.drop_name(vm.folder.into(), &vm.name);
             self.index.put_name(folder.into(), &vm.name, id);
             self.update_vm(id, |vm| vm.folder = folder);
             let path = self.path(folder.into());
             self.record_event(now, user, id, EventKind::Moved, format!("to folder {path}"));
         }
-        let is_live = to.is_some() && vm.power == PowerState::On;
-        if pool != vm.pool && !is_live {
+        let (home, limits) = (elsewhere.map(|there| there.home), place.limits);
+        // With another host the pool changes when the VM is there: it may be another cluster's.
+        if pool != vm.pool && to.is_none() {
             self.update_vm(id, |vm| vm.pool = pool);
         }
-        let Some(to) = to else {
-            return Ok(None);
+        let step = match (home, to) {
+            (None, None) => return Ok(None),
+            (None, Some(to)) => step_to_host(&vm, Onward { to, pool }, limits),
+            (Some(home), to) => {
+                Step::Relocate { home, limits, then: to.map(|to| Onward { to, pool }) }
+            }
         };
         let task = self.begin_task(now, user, "vm_move", id, TaskWork::Step);
-        let step = match vm.power {
-            PowerState::On => Step::Migrate { to, pool, limits: place.limits, arrived: None },
-            PowerState::Off | PowerState::Suspended => Step::MoveOut { to, power_on: false },
-        };
         self.begin_step(id, task, step);
         Ok(Some(task))
+    }
+
+    /// Whether a VM could go there now, asked without moving it.
+    ///
+    /// # Errors
+    /// As [`Self::vm_move`].
+    pub fn check_vm_move(&self, id: VmId, place: &MoveVm) -> Result<(), Fault> {
+        let vm = self.vm(id)?;
+        let to = place.host.filter(|host| *host != vm.host);
+        self.check_way(vm, to, place)?;
+        let pool = self.pool_after_move(vm, to, place.pool)?;
+        if let Some(pool) = pool.filter(|_| pool != vm.pool && vm.power == PowerState::On) {
+            self.check_pool(&vm.name, Some(id), pool, &vm.config)?;
+        }
+        if let Some(folder) = place.folder.filter(|folder| *folder != vm.folder) {
+            self.folder_or_default(Some(folder), FolderKind::Vms)?;
+            self.check_same_datacenter(to.unwrap_or(vm.host).into(), folder.into())?;
+            self.check_name(folder.into(), &vm.name)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a VM can go where it is to go; the VM as it will be on another datastore, if it goes
+    /// to one.
+    fn check_way(
+        &self,
+        vm: &VmRecord,
+        to: Option<HostId>,
+        place: &MoveVm,
+    ) -> Result<Option<VmRecord>, Fault> {
+        let elsewhere = self.relocated(vm, place.datastore)?;
+        if to.is_some() || elsewhere.is_some() {
+            self.check_vm_action(vm.id, VmAction::Move)?;
+            Self::check_limits(place.limits)?;
+        }
+        if let Some(to) = to {
+            self.check_move(elsewhere.as_ref().unwrap_or(vm), to)?;
+        }
+        Ok(elsewhere)
     }
 
     /// A VM's pool is always one of its host's cluster.
@@ -456,8 +493,34 @@ impl Inventory {
 
     /// Notes what a VM's host is asked for, and asks.
     pub(super) fn begin_step(&mut self, id: VmId, task: TaskId, step: Step) {
-        self.alter_vm(id, |vm| vm.pending = Some(Pending { task, step }));
+        let pending = Some(Pending { task, step });
+        self.set_pending(id, pending);
         self.send_pending(id);
+    }
+
+    /// Notes what a VM's host is asked for; what was noted before.
+    pub(super) fn set_pending(&mut self, id: VmId, pending: Option<Pending>) -> Option<Pending> {
+        let reserves = |pending: Option<&Pending>| {
+            pending.is_some_and(|it| matches!(it.step, Step::Relocate { .. }))
+        };
+        let old = self.vms.get(&id).and_then(|vm| vm.pending.as_ref());
+        if reserves(old) || reserves(pending.as_ref()) {
+            let mut before = None;
+            self.update_vm(id, |vm| before = core::mem::replace(&mut vm.pending, pending));
+            return before;
+        }
+        let mut before = None;
+        self.alter_vm(id, |vm| before = core::mem::replace(&mut vm.pending, pending));
+        before
+    }
+}
+
+/// The step that takes a VM to another host: as it runs, if it runs.
+pub(super) fn step_to_host(vm: &VmRecord, onward: Onward, limits: MigrationLimits) -> Step {
+    let Onward { to, pool } = onward;
+    match vm.power {
+        PowerState::On => Step::Migrate { to, pool, limits, arrived: None },
+        PowerState::Off | PowerState::Suspended => Step::MoveOut { to, power_on: false, pool },
     }
 }
 

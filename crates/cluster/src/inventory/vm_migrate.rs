@@ -15,99 +15,20 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use racknest_types::fault::{Fault, FaultCode};
+use racknest_types::fault::Fault;
 use racknest_types::id::{HostId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
-use super::placement::{Need, Runs};
 use crate::record::migration::{MigrationFigures, MigrationLimits};
 use crate::record::task::{TaskResult, TaskWork};
-use crate::record::vm::{Boot, Pending, PowerState, Step, VmRecord};
+use crate::record::vm::{Pending, Step, VmRecord};
 use crate::wire::{Request, ToHost, VmReport};
 
 /// A limit that QEMU and common sense both allow.
 const DOWNTIME_MS_MAX: u32 = 2_000_000;
 
 impl Inventory {
-    /// Whether this VM could move to this host as it is now: all reasons against it that can be
-    /// known before anything moves.
-    ///
-    /// # Errors
-    /// It cannot, and why.
-    pub fn check_move(&self, vm: &VmRecord, to: HostId) -> Result<(), Fault> {
-        let target = self.host(to)?;
-        let need = Need {
-            cluster: target.cluster,
-            datastore: &vm.home.datastore,
-            vcpus: vm.config.vcpus,
-            memory: vm.config.memory,
-            runs: (vm.power == PowerState::On).then_some(Runs {
-                name: &vm.name,
-                vm: Some(vm.id),
-                config: &vm.config,
-            }),
-        };
-        self.check_placement(to, &need)?;
-        self.check_mounts(vm, to)?;
-        if vm.power != PowerState::On {
-            return Ok(());
-        }
-        self.check_rules(vm, to)?;
-        let source = self.host(vm.host)?;
-        if source.driver != target.driver {
-            return Err(Fault::new(
-                FaultCode::NotSupported,
-                format!(
-                    "VM '{}' runs on host '{}' ({}) and cannot move to host '{}' ({}) while it \
-                     runs; power it off first",
-                    vm.name,
-                    source.name,
-                    source.driver.word(),
-                    target.name,
-                    target.driver.word()
-                ),
-            ));
-        }
-        let (here, there) = (&source.about.accelerator, &target.about.accelerator);
-        if kind_of(here) != kind_of(there) {
-            return Err(Fault::new(
-                FaultCode::NotSupported,
-                format!(
-                    "VM '{}' runs by {} on host '{}', and host '{}' has {}: a running guest cannot \
-                     change that; power it off first",
-                    vm.name,
-                    kind_of(here),
-                    source.name,
-                    target.name,
-                    kind_of(there)
-                ),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Every file of the VM must be within the target's reach, a template's disks included.
-    fn check_mounts(&self, vm: &VmRecord, to: HostId) -> Result<(), Fault> {
-        let target = self.host(to)?;
-        let disks = vm.config.disks.iter();
-        let layers = disks.flat_map(|disk| disk.backing.iter().chain([&disk.file]));
-        let boot = match &vm.config.boot {
-            Boot::Bios => Vec::new(),
-            Boot::Kernel { kernel, initramfs, .. } => [kernel, initramfs].into(),
-        };
-        for file in layers.chain(boot) {
-            let is_it = |id| self.datastores.get(id).is_some_and(|it| it.name == file.datastore);
-            if !target.datastores.iter().any(is_it) {
-                return Err(Fault::state(format!(
-                    "host '{}' has not mounted datastore '{}', where VM '{}' has '{}'",
-                    target.name, file.datastore, vm.name, file.path
-                )));
-            }
-        }
-        Ok(())
-    }
-
     /// The request for a running VM's move.
     pub(super) fn migrate_request(
         &self,
@@ -177,11 +98,13 @@ impl Inventory {
         }
     }
 
-    /// Notes what a move took, for a task that is one move; it may have ended by the word of the
-    /// target.
+    /// Notes what a move took, for a task that is one VM's; it may have ended by the word of the
+    /// target. A task that moves it to another datastore and then to another host hears it twice.
     pub(super) fn note_figures(&mut self, id: TaskId, figures: MigrationFigures) {
         if let Some(task) = self.tasks.get_mut(&id).filter(|task| task.work == TaskWork::Step) {
-            task.result = Some(TaskResult::Migration(figures));
+            let before = task.result.map(|TaskResult::Migration(before)| before);
+            let before = before.unwrap_or_default();
+            task.result = Some(TaskResult::Migration(before.and(figures)));
             self.touch(id);
         }
     }
@@ -216,12 +139,8 @@ pub(super) fn target_of(vm: &VmRecord) -> Option<HostId> {
         | Step::Revert { .. }
         | Step::DeleteSnapshot { .. }
         | Step::Reconfigure { .. }
+        | Step::Relocate { .. }
         | Step::MoveOut { .. }
         | Step::MoveIn { .. } => None,
     }
-}
-
-/// The first word of what an agent says about its accelerator: the rest is why it was chosen.
-fn kind_of(accelerator: &str) -> &str {
-    accelerator.split([':', ' ', ',']).next().unwrap_or_default()
 }

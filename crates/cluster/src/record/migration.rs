@@ -20,15 +20,29 @@ impl Default for MigrationLimits {
     }
 }
 
-/// What a live migration took.
+/// What a move took: of a VM to another host as it ran, or of its directory to another datastore.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigrationFigures {
-    /// How long the guest stood still, in milliseconds: until the other host said that it runs.
+    /// How long the guest stood still, in milliseconds, if it ran: until the other host said that it
+    /// runs there, or until it ran on from its new disks.
     pub downtime_ms: u32,
     /// How long it took from the first byte, in milliseconds.
     pub total_ms: u32,
-    /// Bytes of memory that were sent.
+    /// Bytes of memory that were sent, or of files that were copied.
     pub bytes: u64,
-    /// How often what had changed was sent again.
+    /// How often memory that had changed was sent again.
     pub rounds: u32,
+}
+
+impl MigrationFigures {
+    /// What this and another move took, one after the other.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            downtime_ms: self.downtime_ms.saturating_add(other.downtime_ms),
+            total_ms: self.total_ms.saturating_add(other.total_ms),
+            bytes: self.bytes.saturating_add(other.bytes),
+            rounds: self.rounds.saturating_add(other.rounds),
+        }
+    }
 }

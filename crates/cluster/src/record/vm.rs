@@ -265,6 +265,16 @@ pub enum Step {
         #[serde(default)]
         arrived: Option<PowerState>,
     },
+    /// Move its directory to another datastore, on the host where it is.
+    Relocate {
+        /// Its directory afterwards.
+        home: DatastorePath,
+        /// What that may cost.
+        limits: MigrationLimits,
+        /// Where it goes then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        then: Option<Onward>,
+    },
     /// Move it, powered off, to another host: unregister here first.
     MoveOut {
         /// The host it goes to.
@@ -272,6 +282,9 @@ pub enum Step {
         /// Whether it is started there.
         #[serde(default)]
         power_on: bool,
+        /// The pool it draws from there; `None` for the one that it has.
+        #[serde(default)]
+        pool: Option<PoolId>,
     },
     /// Move it, powered off, to another host: register there.
     MoveIn {
@@ -281,6 +294,15 @@ pub enum Step {
         #[serde(default)]
         power_on: bool,
     },
+}
+
+/// The host that a VM goes to once its directory has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Onward {
+    /// The host.
+    pub to: HostId,
+    /// The pool it draws from there.
+    pub pool: Option<PoolId>,
 }
 
 /// Where a new disk's content comes from.

@@ -106,6 +106,7 @@ impl<D: Driver> Performer<D> {
             | Request::Register(_)
             | Request::Unregister
             | Request::Migrate { .. }
+            | Request::Relocate { .. }
             | Request::Shutdown
             | Request::Reset
             | Request::Suspend => Intent::Nothing,
@@ -208,8 +209,7 @@ impl<D: Driver> Performer<D> {
         unfinished: Option<Box<Request>>,
     ) -> Result<Leased, StartFailure> {
         let leases = &self.tools.leases;
-        let newest = leases.newest(spec).await?;
-        let found = newest.as_ref().map_or_else(|| leases.base(), |saved| saved.lease.epoch);
+        let (newest, found) = leases.standing(spec).await?;
         if after.is_some_and(|after| found > after) {
             return Err(StartFailure::LeaseTaken);
         }
@@ -264,15 +264,15 @@ impl<D: Driver> Performer<D> {
         after: u64,
     ) -> Result<u64, StartFailure> {
         let leases = &self.tools.leases;
-        let found = match leases.newest(spec).await? {
-            Some(saved) if after > 0 && saved.lease.epoch > after => {
-                return Err(StartFailure::LeaseTaken);
-            }
-            Some(saved) => saved.lease.epoch,
+        let (newest, standing) = leases.standing(spec).await?;
+        let found = match newest {
             // A simulated host knows the leases of its own process only, whose epochs begin at its
             // start: what comes from an older process is not outdated for that.
-            None if leases.base() > 0 => leases.base().max(after),
-            None => 0,
+            None if leases.end_with_process() => standing.max(after),
+            Some(_) | None if after > 0 && standing > after => {
+                return Err(StartFailure::LeaseTaken);
+            }
+            Some(_) | None => standing,
         };
         self.next(spec, LeaseState::Running, None, found).await
     }
@@ -500,12 +500,9 @@ impl<D: Driver> Performer<D> {
     /// stopped and was not.
     async fn claim(&self, spec: &VmSpec) -> (Result<PowerState, Fault>, After) {
         let leases = &self.tools.leases;
-        let taken = match leases.newest(spec).await {
-            Ok(Some(saved)) if saved.lease.state == LeaseState::Running => Ok(saved.lease.epoch),
-            Ok(newest) => {
-                let after = newest.map_or_else(|| leases.base(), |saved| saved.lease.epoch);
-                self.next(spec, LeaseState::Running, None, after).await
-            }
+        let taken = match leases.standing(spec).await {
+            Ok((Some(saved), epoch)) if saved.lease.state == LeaseState::Running => Ok(epoch),
+            Ok((_, after)) => self.next(spec, LeaseState::Running, None, after).await,
             Err(failure) => Err(failure),
         };
         match taken {

@@ -13,6 +13,7 @@
 //! | power off, shutdown | should not run | (nothing) | adopts it running; the repeated request stops it |
 //! | suspend | nothing | suspended | continues it; the repeated request suspends it |
 //! | snapshot, revert, edit | the request | the new layers | does the request again, then starts it |
+//! | move to another datastore | the request | the VM there | looks at its lease; see [`relocation`](super::relocation) |
 //! | delete, unregister | nothing | (forgotten) | knows a VM without files; it is asked again |
 //!
 //! The row of the snapshot is why [`RegistryRecord::unfinished`] exists: a VM started on a layer that
@@ -75,6 +76,8 @@ pub(super) enum After {
     Left(Option<MigrationFigures>),
     /// That another host brings it.
     Expected(RegistryRecord),
+    /// This, on another datastore, and whether it runs. What its move took, if it was seen.
+    Moved(RegistryRecord, PowerState, Option<MigrationFigures>),
 }
 
 /// What all jobs of a host work with.
@@ -192,6 +195,7 @@ impl<D: Driver> Performer<D> {
                 let (spec, to) = (spec.clone(), to.clone());
                 self.depart(&Departure { task, spec, to, limits }, request, course).await
             }
+            Request::Relocate { .. } => self.relocate(task, request, course).await,
             Request::Delete { .. } | Request::Unregister => self.leave(request, course).await,
             Request::Register(_)
             | Request::PowerOn(_)
@@ -370,12 +374,12 @@ impl<D: Driver> Performer<D> {
         course: Course,
     ) -> (Result<PowerState, Fault>, After) {
         let power = self.power;
-        let Some(unfinished) = record.unfinished else { return (Ok(power), After::Same) };
+        let Some(unfinished) = record.unfinished.clone() else { return (Ok(power), After::Same) };
         // It was begun, so it is ended, however long its disks are away.
         if let Err(fault) = self.tools.storage.ready_within(Duration::MAX).await {
             return (Err(fault), After::Same);
         }
-        let Registration { spec, power: wanted } = record.registration;
+        let Registration { spec, power: wanted } = record.registration.clone();
         let Unfinished { task, request } = *unfinished;
         // A revert says itself whether the VM runs afterwards. Any other request found it as it
         // should be, so that is what is saved with its end: were it saved as off, a second crash
@@ -384,11 +388,15 @@ impl<D: Driver> Performer<D> {
         let (result, after) = if let Request::Migrate { spec, to, limits } = request {
             let departure = Departure { task, spec: spec.clone(), to, limits };
             self.depart_again(&departure, &Registration { spec, power: wanted }).await
+        } else if matches!(request, Request::Relocate { .. }) {
+            self.relocate_again(&record, &request).await
         } else {
             self.change(task, request, stays, course.clone()).await
         };
         let (before, power) = match &after {
-            After::Known(record, power) => (record.clone(), *power),
+            After::Known(record, power) | After::Moved(record, power, _) => {
+                (record.clone(), *power)
+            }
             After::Same | After::Epoch(_) => {
                 let epoch = if let After::Epoch(epoch) = after { epoch } else { record.epoch };
                 let registration = Registration { spec, power: wanted };
@@ -451,9 +459,14 @@ impl<D: Driver> Performer<D> {
                 let record = RegistryRecord { epoch, ..record };
                 (result, After::Known(record, power))
             }
-            (result, After::Same | After::Forgotten | After::Left(_) | After::Expected(_)) => {
-                (result, After::Known(record, power))
-            }
+            (
+                result,
+                After::Same
+                | After::Forgotten
+                | After::Left(_)
+                | After::Expected(_)
+                | After::Moved(..),
+            ) => (result, After::Known(record, power)),
         }
     }
 
@@ -509,6 +522,7 @@ impl<D: Driver> Performer<D> {
             | Request::Revert { .. }
             | Request::DeleteSnapshot { .. }
             | Request::Migrate { .. }
+            | Request::Relocate { .. }
             | Request::Reconfigure { .. } => before.map(|mut record| {
                 let unfinished = Unfinished { task, request: request.clone() };
                 record.unfinished = Some(Box::new(unfinished));
@@ -595,6 +609,7 @@ fn starts(request: &Request) -> Option<Bytes> {
         | Request::Snapshot { .. }
         | Request::DeleteSnapshot { .. }
         | Request::Migrate { .. }
+        | Request::Relocate { .. }
         | Request::Reconfigure { .. } => None,
     }
 }
@@ -614,6 +629,7 @@ const fn touches_storage(request: &Request) -> bool {
         | Request::Revert { .. }
         | Request::DeleteSnapshot { .. }
         | Request::Migrate { .. }
+        | Request::Relocate { .. }
         | Request::Reconfigure { .. } => true,
     }
 }
@@ -629,7 +645,9 @@ pub(super) fn spec_after(request: &Request) -> Option<&VmSpec> {
         | Request::Revert { spec, .. }
         | Request::DeleteSnapshot { spec, .. }
         | Request::Reconfigure { spec, .. } => Some(spec),
-        Request::Delete { .. }
+        // Only the host knows at which place it is.
+        Request::Relocate { .. }
+        | Request::Delete { .. }
         | Request::Unregister
         | Request::PowerOff
         | Request::Shutdown

@@ -3,6 +3,7 @@
 mod crash;
 mod fence;
 mod migration;
+mod relocation;
 mod stage;
 mod stream;
 

@@ -26,7 +26,8 @@
 //! finds it held has lost: somebody else is taking the lease at this moment.
 //!
 //! The first lease stands on the empty file 0, which comes with its directory: a directory that is
-//! made whole and renamed into place, which fails if there is one.
+//! made whole and renamed into place, which fails if there is one. Leases that come from another
+//! datastore go on counting from there, so the empty file has that epoch for its name.
 //!
 //! **What is flushed:** the lease's content before the link, or the file that counts could be empty
 //! after a power cut; the directory after it, and before the VM runs, or the epoch could be given
@@ -53,7 +54,7 @@ use crate::whole_file::sync_directory;
 const TRIES_MAX: u32 = 16;
 
 /// The state of a VM's leases before its first.
-const BASE: &str = "0";
+const BASE: u64 = 0;
 
 /// The leases and beats on one datastore.
 #[derive(Clone, Debug)]
@@ -75,13 +76,18 @@ impl Directory {
 
     /// The newest lease of a VM.
     pub(super) fn newest(&self, vm: VmId) -> io::Result<Option<SavedLease>> {
+        self.standing(vm).map(|(newest, _)| newest)
+    }
+
+    /// The newest lease of a VM, and the epoch that the next one replaces.
+    pub(super) fn standing(&self, vm: VmId) -> io::Result<(Option<SavedLease>, u64)> {
         let directory = self.of(vm);
         for _ in 0..TRIES_MAX {
-            let Some(epoch) = highest(&directory)?.filter(|epoch| *epoch > 0) else {
-                return Ok(None);
-            };
+            let Some(epoch) = highest(&directory)? else { return Ok((None, 0)) };
             match fs_err::read(directory.join(epoch.to_string())) {
-                Ok(content) => return Ok(Some(serde_json::from_slice(&content)?)),
+                // What the first lease stands on.
+                Ok(content) if content.is_empty() => return Ok((None, epoch)),
+                Ok(content) => return Ok((Some(serde_json::from_slice(&content)?), epoch)),
                 // A newer one has come, and this one went.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -114,7 +120,7 @@ impl Directory {
             };
             for _ in 0..TRIES_MAX {
                 let Some(found) = highest(&directory)? else {
-                    self.make(saved.lease.spec.id, saved.lease.holder)?;
+                    self.make(saved.lease.spec.id, saved.lease.holder, BASE)?;
                     continue;
                 };
                 if found > after {
@@ -167,12 +173,19 @@ impl Directory {
         self.leases.join(format!(".lock.{vm}"))
     }
 
+    /// Gets ready for the leases of a VM that come from another datastore: the next one replaces
+    /// this epoch. What an earlier try has left goes.
+    pub(super) fn prepare(&self, vm: VmId, holder: HostId, base: u64) -> io::Result<()> {
+        self.remove(vm, holder)?;
+        self.make(vm, holder, base)
+    }
+
     /// Makes the directory of a VM's leases, or finds that it is there.
-    fn make(&self, vm: VmId, holder: HostId) -> io::Result<()> {
+    fn make(&self, vm: VmId, holder: HostId, base: u64) -> io::Result<()> {
         fs_err::create_dir_all(&self.leases)?;
         let beside = self.leases.join(own_name(vm, holder));
         fs_err::create_dir(&beside)?;
-        fs_err::File::create(beside.join(BASE))?.sync_all()?;
+        fs_err::File::create(beside.join(base.to_string()))?.sync_all()?;
         sync_directory(&beside)?;
         match fs_err::rename(&beside, self.of(vm)) {
             Ok(()) => sync_directory(&self.leases),

@@ -27,6 +27,8 @@ pub struct SharedDatastores {
 #[derive(Debug, Default)]
 struct Datastore {
     leases: BTreeMap<VmId, Box<SavedLease>>,
+    /// The epochs that the first leases of VMs replace which come from another datastore.
+    bases: BTreeMap<VmId, u64>,
     beats: BTreeMap<HostId, HostBeat>,
 }
 
@@ -51,23 +53,47 @@ impl SharedDatastores {
         Some(SavedLease::clone(datastores.get(datastore)?.leases.get(&vm)?))
     }
 
+    /// The newest lease of a VM, and the epoch that the next one replaces.
+    pub(super) fn standing(&self, datastore: &str, vm: VmId) -> (Option<SavedLease>, u64) {
+        let datastores = self.datastores();
+        let Some(datastore) = datastores.get(datastore) else { return (None, self.base()) };
+        match datastore.leases.get(&vm) {
+            Some(saved) => (Some(SavedLease::clone(saved)), saved.lease.epoch),
+            None => (None, datastore.bases.get(&vm).copied().unwrap_or_else(|| self.base())),
+        }
+    }
+
+    /// Gets ready for the leases of a VM that come from another datastore.
+    pub(super) fn prepare(&self, datastore: &str, vm: VmId, base: u64) {
+        let mut datastores = self.datastores();
+        let datastore = datastores.entry(datastore.to_owned()).or_default();
+        datastore.leases.remove(&vm);
+        datastore.bases.insert(vm, base);
+    }
+
     pub(super) fn all(&self, datastore: &str) -> Vec<SavedLease> {
         let datastores = self.datastores();
         let leases = datastores.get(datastore).map(|datastore| datastore.leases.values());
         leases.into_iter().flatten().map(|saved| SavedLease::clone(saved)).collect()
     }
 
-    pub(super) fn take(&self, saved: SavedLease, after: u64) -> Result<(), StartFailure> {
+    pub(super) fn take(
+        &self,
+        datastore: &str,
+        saved: SavedLease,
+        after: u64,
+    ) -> Result<(), StartFailure> {
         let spec = &saved.lease.spec;
         let mut datastores = self.datastores();
-        if !datastores.contains_key(&spec.home.datastore) {
-            datastores.insert(spec.home.datastore.clone(), Datastore::default());
+        if !datastores.contains_key(datastore) {
+            datastores.insert(datastore.to_owned(), Datastore::default());
         }
-        let datastore = datastores.get_mut(&spec.home.datastore).expect("it was put there");
+        let datastore = datastores.get_mut(datastore).expect("it was put there");
         match datastore.leases.get_mut(&spec.id) {
             Some(known) if known.lease.epoch > after => return Err(StartFailure::LeaseTaken),
             Some(known) => **known = saved,
             None => {
+                datastore.bases.remove(&spec.id);
                 datastore.leases.insert(spec.id, Box::new(saved));
             }
         }
@@ -77,6 +103,7 @@ impl SharedDatastores {
     pub(super) fn remove(&self, datastore: &str, vm: VmId) {
         if let Some(datastore) = self.datastores().get_mut(datastore) {
             datastore.leases.remove(&vm);
+            datastore.bases.remove(&vm);
         }
     }
 

@@ -182,7 +182,7 @@ async fn a_host_takes_leases_only_under_its_id_and_where_it_mounts() {
             |after| Wanted { spec: spec(7), state: LeaseState::Running, unfinished: None, after };
         assert!(matches!(leases.take(wanted(0)).await, Err(StartFailure::Failed(_))));
         leases.set_holder(HostId::from_raw(3));
-        let before = leases.base();
+        let (_, before) = leases.standing(&spec(7)).await.unwrap();
         assert_eq!(leases.take(wanted(before)).await, Ok(first));
         assert_eq!(leases.take(wanted(before)).await, Err(StartFailure::LeaseTaken));
         let unfinished = Some(Box::new(Request::PowerOff));
@@ -198,6 +198,15 @@ async fn a_host_takes_leases_only_under_its_id_and_where_it_mounts() {
         assert_eq!(leases.look("ds1", &wanted).unwrap().leases, sight.leases);
         leases.remove("ds1", VmId::from_raw(7)).await.unwrap();
         assert_eq!(leases.newest(&spec(7)).await, Ok(None));
+        // Leases that come from another datastore go on counting, and count only once one is taken.
+        leases.prepare("ds1", VmId::from_raw(7), 200).await.unwrap();
+        leases.prepare("ds1", VmId::from_raw(7), 300).await.unwrap();
+        assert_eq!(leases.standing(&spec(7)).await, Ok((None, 300)));
+        assert_eq!(leases.look("ds1", &LeasesWanted::All).unwrap().leases, []);
+        let wanted =
+            |after| Wanted { spec: spec(7), state: LeaseState::Running, unfinished: None, after };
+        assert_eq!(leases.take(wanted(300)).await, Ok(301));
+        assert_eq!(leases.take(wanted(300)).await, Err(StartFailure::LeaseTaken));
     }
     cable.send_replace(StorageState::AllPathsDown);
     assert_eq!(in_memory.newest(&spec(7)).await, Err(StartFailure::NoDatastore));

@@ -13,6 +13,7 @@
 //! | `cpu_room` | whether the emulation can take another CPU |
 //! | `home` | a VM's directory, and whose it is |
 //! | `migrate` | moving to another host while the guest runs |
+//! | `relocate` | moving to another datastore |
 //! | `disk` | images, by `qemu-img` |
 //! | `storage` | the disks of running guests while the host has no way to them |
 //! | `sample` | what VMs use |
@@ -35,6 +36,7 @@ mod process;
 mod qmp;
 mod reconfigure;
 mod record;
+mod relocate;
 mod sample;
 mod snapshot;
 mod storage;
@@ -293,7 +295,9 @@ impl Driver for QemuDriver {
                 machines.delete_snapshot(spec, merges, memory.as_ref(), &course).await
             }
             // The agents carry it out, by the steps of `Migrate`.
-            Request::Migrate { .. } => Err(Fault::unsupported("a driver alone moves no VM")),
+            Request::Migrate { .. } | Request::Relocate { .. } => {
+                Err(Fault::unsupported("a driver alone moves no VM"))
+            }
             Request::Reconfigure { spec, discard } => {
                 machines.reconfigure(current.as_ref(), spec, discard, &mut course).await
             }
@@ -474,7 +478,8 @@ fn spec_of(request: &Request) -> Option<&VmSpec> {
         | Request::Revert { spec, .. }
         | Request::DeleteSnapshot { spec, .. }
         | Request::Reconfigure { spec, .. } => Some(spec),
-        Request::Delete { .. }
+        Request::Relocate { .. }
+        | Request::Delete { .. }
         | Request::Unregister
         | Request::PowerOff
         | Request::Shutdown
@@ -495,6 +500,7 @@ fn changed_by(request: &Request) -> Option<&VmSpec> {
         | Request::Register(_)
         | Request::PowerOn(_)
         | Request::Migrate { .. }
+        | Request::Relocate { .. }
         | Request::Delete { .. }
         | Request::Unregister
         | Request::PowerOff

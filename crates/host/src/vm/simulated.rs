@@ -9,6 +9,7 @@
 
 mod guest;
 mod migrate;
+mod relocate;
 mod screen;
 mod workload;
 
@@ -90,6 +91,7 @@ impl Simulated {
             | Request::Reset
             | Request::Suspend
             | Request::Migrate { .. }
+            | Request::Relocate { .. }
             | Request::Snapshot { .. }
             | Request::DeleteSnapshot { .. } => guest.power = after,
         }
@@ -195,6 +197,7 @@ fn brings(request: &Request) -> Option<&VmSpec> {
         | Request::Reset
         | Request::Suspend
         | Request::Migrate { .. }
+        | Request::Relocate { .. }
         | Request::Snapshot { .. }
         | Request::Revert { .. }
         | Request::DeleteSnapshot { .. }

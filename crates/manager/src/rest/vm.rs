@@ -243,7 +243,12 @@ async fn move_to(call: Call<VmMove>) -> Result<VmMoved, Fault> {
     call.run(move |desk| {
         let vm = desk.view().find_vm(&vm)?;
         let place = vm_spec::place(&desk.view(), vm, &spec)?;
-        let id = desk.inventory.vm_move(desk.now, desk.user, vm, place)?;
+        let id = if spec.dry_run {
+            desk.inventory.check_vm_move(vm, &place)?;
+            None
+        } else {
+            desk.inventory.vm_move(desk.now, desk.user, vm, place)?
+        };
         let task = id.map(|id| task::begun(desk, id)).transpose()?;
         let vm = desk.inventory.vm(vm)?;
         Ok(VmMoved { vm: show_whole(desk.inventory, &Usage::of(&state), vm), task })

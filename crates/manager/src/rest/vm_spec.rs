@@ -33,7 +33,7 @@ use super::folder;
 /// What is asked for besides an operation's own privilege, and by which operations.
 pub(super) const PLACING: [(&str, &[&str]); 3] = [
     (ASSIGN_TO_POOL, &[VmCreate::ID, VmClone::ID, VmMarkVm::ID, VmMove::ID, VmRegister::ID]),
-    (ALLOCATE_SPACE, &[VmCreate::ID, VmClone::ID, VmEdit::ID]),
+    (ALLOCATE_SPACE, &[VmCreate::ID, VmClone::ID, VmEdit::ID, VmMove::ID]),
     (ASSIGN_NETWORK, &[VmCreate::ID, VmEdit::ID]),
 ];
 
@@ -147,8 +147,9 @@ pub(super) fn edit(view: &View<'_>, vm: VmId, patch: VmPatch) -> Result<EditVm, 
 
 /// Where a VM is to go.
 pub(super) fn place(view: &View<'_>, vm: VmId, spec: &VmMoveSpec) -> Result<MoveVm, Fault> {
-    if spec.host.is_none() && spec.folder.is_none() && spec.pool.is_none() {
-        return Err(Fault::invalid("say where the VM goes: host, folder or pool"));
+    let places = [&spec.host, &spec.datastore, &spec.folder, &spec.pool];
+    if places.into_iter().all(Option::is_none) {
+        return Err(Fault::invalid("say where the VM goes: host, datastore, folder or pool"));
     }
     let host = host(view.inventory, spec.host.as_deref())?;
     let pool = match (&spec.pool, host) {
@@ -157,7 +158,12 @@ pub(super) fn place(view: &View<'_>, vm: VmId, spec: &VmMoveSpec) -> Result<Move
         (None, None) => None,
     };
     let folder = given_folder(view, spec.folder.as_deref())?;
-    Ok(MoveVm { host, pool, folder, limits: limits(spec) })
+    let datastore = spec.datastore.as_ref().map(|name| view.inventory.find_datastore(name));
+    let datastore = datastore.transpose()?;
+    if let Some(datastore) = datastore {
+        view.authorize_as(ALLOCATE_SPACE, datastore)?;
+    }
+    Ok(MoveVm { host, datastore, pool, folder, limits: limits(spec) })
 }
 
 /// What moving a running VM may cost.

@@ -71,7 +71,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "racknest vm edit 'web*' --boot '[datastore1] guest/vmlinuz,[datastore1] guest/initramfs'",
         ],
     ),
-    ("vm_move", &["racknest vm move vm01 --host esx02      (as it runs, if it runs)"]),
+    (
+        "vm_move",
+        &[
+            "racknest vm move vm01 --host esx02      (as it runs, if it runs)",
+            "racknest vm move vm01 --datastore fast --host esx02",
+        ],
+    ),
     (
         "vm_ha",
         &[

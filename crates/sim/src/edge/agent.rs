@@ -311,6 +311,7 @@ impl World {
             Request::Snapshot { .. }
             | Request::Revert { .. }
             | Request::DeleteSnapshot { .. }
+            | Request::Relocate { .. }
             | Request::Reconfigure { .. } => Work::new(vm, goal, []),
         })
     }

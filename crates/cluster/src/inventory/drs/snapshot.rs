@@ -174,5 +174,8 @@ fn drs_pool(pool: &PoolRecord) -> Pool {
 }
 
 const fn is_move(step: &Step) -> bool {
-    matches!(step, Step::Migrate { .. } | Step::MoveOut { .. } | Step::MoveIn { .. })
+    matches!(
+        step,
+        Step::Migrate { .. } | Step::Relocate { .. } | Step::MoveOut { .. } | Step::MoveIn { .. }
+    )
 }

@@ -30,12 +30,28 @@ impl Inventory {
     /// # Errors
     /// It would not; the fault names the policy and its figures.
     pub(in crate::inventory) fn check_admission(&self, vm: &VmRecord) -> Result<(), Fault> {
-        let host = self.host(vm.host)?;
+        self.check_admission_at(vm, vm.host)
+    }
+
+    /// The same, with the VM on this host, which may be one of another cluster.
+    ///
+    /// # Errors
+    /// As [`Self::check_admission`].
+    pub(in crate::inventory) fn check_admission_at(
+        &self,
+        vm: &VmRecord,
+        host: HostId,
+    ) -> Result<(), Fault> {
+        let host = self.host(host)?;
         let record = self.cluster(host.cluster)?;
-        self.check_kept_free(record, vm.host, &vm.name)?;
+        self.check_kept_free(record, host.id, &vm.name)?;
         let Some(mut cluster) = self.admission_snapshot(record)? else { return Ok(()) };
-        if let Some(vm) = cluster.vm_mut(vm.id) {
-            vm.is_powered_on = true;
+        match cluster.vm_mut(vm.id) {
+            Some(vm) => vm.is_powered_on = true,
+            None => {
+                let newcomer = self.drs_newcomer(record, host.id, None, &vm.config);
+                cluster.vms.push(crate::drs::Vm { is_powered_on: true, ..newcomer });
+            }
         }
         refusal(record, &cluster).map_or(Ok(()), |why| Err(refused(record, &vm.name, &why)))
     }

@@ -40,6 +40,7 @@ impl Inventory {
             vm.pool = pool;
             vm.epoch = report.epoch;
         });
+        self.note_new_host(report.vm, from);
         let (old, new) = (self.describe(from.into()), self.describe(host.into()));
         let detail = format!("from {old} to {new}, which has it under a newer run lease");
         self.record_event(now, "", report.vm, EventKind::Moved, detail);
@@ -59,7 +60,7 @@ impl Inventory {
     }
 
     /// A VM is in a pool of its host's cluster.
-    fn pool_at(&self, vm: &VmRecord, host: HostId) -> Option<PoolId> {
+    pub(in crate::inventory) fn pool_at(&self, vm: &VmRecord, host: HostId) -> Option<PoolId> {
         let cluster = self.hosts.get(&host)?.cluster;
         let pool = vm.pool?;
         if self.pools.get(&pool).is_some_and(|pool| pool.cluster == cluster) {
@@ -96,7 +97,9 @@ impl Inventory {
             | Step::Snapshot { .. }
             | Step::Revert { .. }
             | Step::DeleteSnapshot { .. }
-            | Step::Reconfigure { .. } => return,
+            | Step::Reconfigure { .. }
+            // The lease says at which place it is, and the host that has it can look.
+            | Step::Relocate { .. } => return,
         };
         self.finish_step(now, report.vm, result);
     }

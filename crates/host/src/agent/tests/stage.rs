@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use racknest_cluster::record::datastore::DatastorePath;
 use racknest_cluster::record::migration::{MigrationFigures, MigrationLimits};
 use racknest_cluster::wire::{MESSAGE_BYTES_MAX, VmSpec};
 use racknest_types::bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::peers::Dialled;
 use crate::storage_path::StoragePath;
 use crate::testing::HostDirectory;
 use crate::vm::migrate::{Migrate, Standing};
+use crate::vm::relocate::{Relocate, Relocation};
 
 pub(super) const CLAIM: Claim = Claim { cores: 4, core_mhz: 2000, memory: Bytes::from_gib(8) };
 
@@ -84,6 +86,7 @@ impl Scripted {
             | Request::Revert { .. }
             | Request::DeleteSnapshot { .. }
             | Request::Migrate { .. }
+            | Request::Relocate { .. }
             | Request::Reconfigure { .. } => {}
         }
         *power
@@ -115,6 +118,16 @@ impl Scripted {
     /// The next move stands still in this step until its agent is killed.
     pub(super) fn hold_at(&self, step: &'static str) {
         *self.held.lock().unwrap() = step;
+    }
+
+    /// A guest that stood still runs.
+    fn run_on(&self, vm: VmId) -> PowerState {
+        let mut power = self.power.lock().unwrap();
+        let power = power.entry(vm).or_insert(PowerState::Off);
+        if *power == PowerState::Suspended {
+            *power = PowerState::On;
+        }
+        *power
     }
 
     fn stand(&self, vm: VmId, power: PowerState) {
@@ -179,6 +192,46 @@ impl Migrate for Scripted {
     async fn take_over(&self, spec: &VmSpec) -> Result<(), Fault> {
         self.step(spec.id, "TakeOver").await?;
         self.stand(spec.id, PowerState::On);
+        Ok(())
+    }
+}
+
+/// A guest that stands still on its new disks is `Suspended` here.
+impl Relocate for Scripted {
+    async fn copy_home(&self, way: &Relocation, mut course: Course) -> Result<Bytes, Fault> {
+        tokio::select! {
+            copied = self.step(way.from.id, "CopyHome") => copied.map(|()| Bytes::new(7)),
+            Ok(_) = course.cancelled.wait_for(|cancelled| *cancelled) => {
+                Err(Fault::new(FaultCode::RequestCanceled, "cancelled"))
+            }
+        }
+    }
+
+    async fn switch_home(&self, way: &Relocation) -> Result<(), Fault> {
+        self.step(way.from.id, "SwitchHome").await?;
+        let mut power = self.power.lock().unwrap();
+        if let Some(power) = power.get_mut(&way.from.id).filter(|it| **it == PowerState::On) {
+            *power = PowerState::Suspended;
+        }
+        Ok(())
+    }
+
+    async fn is_switched(&self, way: &Relocation) -> Result<bool, Fault> {
+        Ok(self.power.lock().unwrap().get(&way.from.id) == Some(&PowerState::Suspended))
+    }
+
+    async fn run_at_new_home(&self, way: &Relocation) -> Result<PowerState, Fault> {
+        self.step(way.from.id, "RunAtNewHome").await?;
+        Ok(self.run_on(way.from.id))
+    }
+
+    async fn give_up_home(&self, way: &Relocation) -> Result<PowerState, Fault> {
+        self.step(way.from.id, "GiveUpHome").await?;
+        Ok(self.run_on(way.from.id))
+    }
+
+    async fn clear_home(&self, home: &DatastorePath) -> Result<(), Fault> {
+        self.log.lock().unwrap().push(format!("clear {home}"));
         Ok(())
     }
 }

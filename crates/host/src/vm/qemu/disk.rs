@@ -14,6 +14,7 @@ use std::process::{Output, Stdio};
 
 use racknest_cluster::record::datastore::DatastorePath;
 use racknest_cluster::record::vm::{Disk, DiskSource};
+use racknest_cluster::wire::LayerCopy;
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::{Fault, FaultCode};
 
@@ -63,7 +64,7 @@ impl Images {
         }
     }
 
-    async fn create_empty(&self, target: &Path, capacity: Bytes) -> Result<(), Fault> {
+    pub(super) async fn create_empty(&self, target: &Path, capacity: Bytes) -> Result<(), Fault> {
         let temporary = temporary(target);
         let size = capacity.get().to_string();
         let arguments =
@@ -119,6 +120,48 @@ impl Images {
             return Err(fault);
         }
         finish(&temporary, target)
+    }
+
+    /// Copies a layer to another place. What is below it is copied into it if it stands alone there.
+    /// At most so many bytes a second.
+    pub(super) async fn copy_layer(
+        &self,
+        layer: &LayerCopy,
+        bytes_per_second: Option<u64>,
+        course: &mut Course,
+    ) -> Result<(), Fault> {
+        let (from, target) = (self.mounts.resolve(&layer.from)?, self.mounts.resolve(&layer.to)?);
+        let temporary = temporary(&target);
+        let mut arguments = vec![os("convert"), os("-q"), os("-O"), os("qcow2")];
+        let rate = bytes_per_second.map(|rate| rate.to_string());
+        if let Some(rate) = &rate {
+            arguments.extend([os("-r"), os(rate)]);
+        }
+        let below = layer.below.as_ref().map(|below| self.reference(&layer.to, below));
+        let below = below.transpose()?;
+        if let Some(below) = &below {
+            arguments.extend([os("-F"), os("qcow2"), os("-B"), below.as_os_str()]);
+        }
+        // A frozen layer may be open in a VM that runs.
+        arguments.extend([os("-U"), from.as_os_str(), temporary.as_os_str()]);
+        match self.run(&arguments, Some(course)).await {
+            Ok(_) => finish(&temporary, &target),
+            Err(fault) => {
+                discard(&temporary);
+                Err(fault)
+            }
+        }
+    }
+
+    /// The room that a copy of a layer takes, with all that is below it.
+    pub(super) async fn room_of(&self, layer: &DatastorePath) -> Result<Bytes, Fault> {
+        let file = self.mounts.resolve(layer)?;
+        let arguments =
+            [os("measure"), os("-U"), os("--output=json"), os("-O"), os("qcow2"), file.as_os_str()];
+        let output = self.run(&arguments, None).await?;
+        let measured: serde_json::Value =
+            serde_json::from_slice(&output.stdout).map_err(|_| unreadable(&file))?;
+        measured["required"].as_u64().map(Bytes::new).ok_or_else(|| unreadable(&file))
     }
 
     /// Makes a disk as large as this, if it is smaller. Nothing has it open.

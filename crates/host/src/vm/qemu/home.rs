@@ -15,7 +15,7 @@ use super::Machines;
 use crate::{fault, whole_file};
 
 /// What a VM is made of, in its directory: whoever mounts the datastore can register it from there.
-const DESCRIPTION: &str = "vm.json";
+pub(super) const DESCRIPTION: &str = "vm.json";
 
 /// Its next version, while that is written.
 const DESCRIPTION_NEW: &str = "vm.json.new";

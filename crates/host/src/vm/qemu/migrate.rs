@@ -20,6 +20,7 @@ use std::time::Duration;
 use qapi::qmp::{cont, migrate_cancel};
 use racknest_cluster::record::migration::{MigrationFigures, MigrationLimits};
 use racknest_cluster::wire::VmSpec;
+use racknest_types::bytes::Bytes;
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::VmId;
 use serde_json::{Value, json};
@@ -46,6 +47,21 @@ const LOOK_EVERY: Duration = Duration::from_millis(4);
 
 /// A migration of which not a byte arrives for this long is given up.
 const STALLED_MAX: Duration = Duration::from_secs(30);
+
+/// How a guest is slowed down that is to be: each second round in which it changed more of what was
+/// sent than this, in per cent, takes that much more of its time, until a hundredth is left. QEMU's
+/// own steps are half as large, and begin at twice the change; over a thin link that takes minutes.
+const SLOWED_AT_PERCENT: u8 = 25;
+const SLOWED_FIRST_PERCENT: u8 = 30;
+const SLOWED_MORE_PERCENT: u8 = 20;
+
+/// How often what has changed is sent again before a move is given up: a guest has a hundredth of
+/// its time left after ten rounds, and the others show whether that helps.
+const ROUNDS_MAX: u64 = 30;
+
+/// The same for a guest that is not to be slowed down: what a dozen rounds have not made smaller,
+/// more will not.
+const ROUNDS_UNSLOWED_MAX: u64 = 12;
 
 /// The longest that a QEMU takes to say how a move ended that was cancelled or is all sent.
 const SETTLED_MAX: Duration = Duration::from_secs(60);
@@ -83,7 +99,7 @@ impl Migrate for QemuDriver {
     ) -> Result<(), Fault> {
         let machine = self.machines.needed(spec).await?;
         let sent = match self.machines.begin_sending(&machine, limits, door).await {
-            Ok(()) => wait_until_held(&machine, &course).await,
+            Ok(()) => wait_until_held(&machine, limits, &course).await,
             Err(fault) => Err(fault),
         };
         if let Err(fault) = sent {
@@ -233,7 +249,13 @@ impl Machines {
             UnixListener::bind(&socket).map_err(|error| Fault::system(error.to_string()))?;
         machine.qmp.execute(capabilities(true, limits.auto_converge)).await.map_err(fault)?;
         let rate = limits.mib_per_second.map_or(BYTES_PER_SECOND_MAX, |mib| u64::from(mib) << 20);
-        let parameters = json!({ "max-bandwidth": rate, "downtime-limit": limits.downtime_ms });
+        let parameters = json!({
+            "max-bandwidth": rate,
+            "downtime-limit": limits.downtime_ms,
+            "throttle-trigger-threshold": SLOWED_AT_PERCENT,
+            "cpu-throttle-initial": SLOWED_FIRST_PERCENT,
+            "cpu-throttle-increment": SLOWED_MORE_PERCENT,
+        });
         machine.qmp.execute(MigrateSetParameters(parameters)).await.map_err(fault)?;
         let start = qapi::qmp::migrate {
             channels: None,
@@ -263,7 +285,11 @@ impl Machines {
 }
 
 /// Waits until the guest is held and only the last of its memory is left.
-async fn wait_until_held(machine: &Machine, course: &Course) -> Result<(), Fault> {
+async fn wait_until_held(
+    machine: &Machine,
+    limits: MigrationLimits,
+    course: &Course,
+) -> Result<(), Fault> {
     let mut look = looks();
     let (mut sent, mut since) = (0, Stopwatch::start());
     loop {
@@ -280,6 +306,9 @@ async fn wait_until_held(machine: &Machine, course: &Course) -> Result<(), Fault
             }
             _ => tell(course, &state),
         }
+        if let Some(fault) = outrun(machine, &state, limits) {
+            return Err(fault);
+        }
         let now = state["ram"]["transferred"].as_u64().unwrap_or_default();
         if now != sent {
             (sent, since) = (now, Stopwatch::start());
@@ -291,6 +320,36 @@ async fn wait_until_held(machine: &Machine, course: &Course) -> Result<(), Fault
             return Err(Fault::new(FaultCode::Timedout, line));
         }
     }
+}
+
+/// Why a move is given up whose guest changes its memory faster than it is sent; `None` while it may
+/// still end.
+fn outrun(machine: &Machine, state: &Value, limits: MigrationLimits) -> Option<Fault> {
+    let ram = &state["ram"];
+    let rounds = ram["dirty-sync-count"].as_u64().unwrap_or_default();
+    let most = if limits.auto_converge { ROUNDS_MAX } else { ROUNDS_UNSLOWED_MAX };
+    if rounds <= most {
+        return None;
+    }
+    let page = ram["page-size"].as_u64().unwrap_or(4096);
+    let changed = ram["dirty-pages-rate"].as_u64().unwrap_or_default() * page;
+    let sent = (ram["mbps"].as_f64().unwrap_or_default() / 8.0).round();
+    let way_out = if limits.auto_converge {
+        "allow it a longer downtime, or give the hosts a faster link"
+    } else {
+        "let it be slowed down (auto-converge), allow it a longer downtime, or give the hosts a \
+         faster link"
+    };
+    Some(Fault::new(
+        FaultCode::Timedout,
+        format!(
+            "{} changes its memory faster than it is sent: {} a second, and {sent} MB a second get \
+             through; after {rounds} rounds what is left still takes more than {} ms; {way_out}",
+            machine.name,
+            Bytes::new(changed),
+            limits.downtime_ms
+        ),
+    ))
 }
 
 /// Waits until QEMU has made up its mind.

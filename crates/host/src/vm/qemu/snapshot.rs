@@ -264,7 +264,8 @@ impl Machines {
         machine.qmp.execute(close).await.map(drop).map_err(fault)
     }
 
-    async fn job(&self, machine: &Machine, id: &str) -> Result<Option<Value>, Fault> {
+    /// The background work of this name, if there is one.
+    pub(super) async fn job(&self, machine: &Machine, id: &str) -> Result<Option<Value>, Fault> {
         let jobs = machine.qmp.execute(QueryJobs(json!({}))).await;
         let jobs = jobs.map_err(|error| error.fault(&machine.name))?;
         let list = jobs.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -299,7 +300,8 @@ impl Machines {
         nodes.map_err(|error| error.fault(&machine.name))
     }
 
-    fn node(&self, disk: &Disk, layer: &DatastorePath) -> Result<String, Fault> {
+    /// The block node of a disk's layer.
+    pub(super) fn node(&self, disk: &Disk, layer: &DatastorePath) -> Result<String, Fault> {
         Ok(node_name(disk.key, &self.mounts.resolve(layer)?))
     }
 }
@@ -316,7 +318,7 @@ pub(super) fn find<'a>(nodes: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 /// The block nodes that the disks write to.
-async fn written_to(machine: &Machine) -> Result<Vec<String>, Fault> {
+pub(super) async fn written_to(machine: &Machine) -> Result<Vec<String>, Fault> {
     let disks = machine.qmp.execute(QueryBlock(json!({}))).await;
     let disks = disks.map_err(|error| error.fault(&machine.name))?;
     let list = disks.as_array().map(Vec::as_slice).unwrap_or_default();

@@ -5,6 +5,7 @@ mod disks;
 mod life;
 mod live;
 mod migrate;
+mod relocate;
 mod snapshots;
 mod storage;
 
@@ -23,7 +24,7 @@ use super::*;
 /// Far more than anything here takes, on a machine that does ten other things.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A host with one datastore, `ds`, and no VM yet.
+/// A host with the datastores `ds` and `fast`, and no VM yet.
 struct Lab {
     directory: tempfile::TempDir,
     storage: StoragePath,
@@ -33,8 +34,9 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        fs_err::create_dir(directory.path().join("ds")).unwrap();
-        fs_err::create_dir(directory.path().join("run")).unwrap();
+        for name in ["ds", "fast", "run"] {
+            fs_err::create_dir(directory.path().join(name)).unwrap();
+        }
         let mut lab = Self { directory, storage: StoragePath::connected(), driver: None };
         lab.driver = Some(lab.start());
         lab
@@ -45,7 +47,9 @@ impl Lab {
         let directory = tempfile::tempdir().unwrap();
         let shared = fs_err::canonicalize(self.directory.path().join("ds")).unwrap();
         std::os::unix::fs::symlink(shared, directory.path().join("ds")).unwrap();
-        fs_err::create_dir(directory.path().join("run")).unwrap();
+        for name in ["fast", "run"] {
+            fs_err::create_dir(directory.path().join(name)).unwrap();
+        }
         let mut lab = Self { directory, storage: StoragePath::connected(), driver: None };
         lab.driver = Some(lab.start());
         lab
@@ -53,10 +57,12 @@ impl Lab {
 
     fn config(&self) -> QemuConfig {
         let root = self.directory.path();
-        let store = fs_err::canonicalize(root.join("ds")).unwrap();
-        let mount = Mount { name: "ds".into(), directory: store.display().to_string() };
+        let mounts = ["ds", "fast"].map(|name| {
+            let store = fs_err::canonicalize(root.join(name)).unwrap();
+            Mount { name: name.into(), directory: store.display().to_string() }
+        });
         let layout = Layout::new(root.join("state"), root.join("run"));
-        let defaults = QemuConfig::new(layout, Mounts::in_memory(vec![mount]), 2000);
+        let defaults = QemuConfig::new(layout, Mounts::in_memory(mounts.into()), 2000);
         QemuConfig { storage: self.storage.clone(), ..defaults }
     }
 
@@ -100,7 +106,7 @@ impl Lab {
     }
 
     fn file(&self, path: &DatastorePath) -> PathBuf {
-        self.directory.path().join("ds").join(&path.path)
+        self.directory.path().join(&path.datastore).join(&path.path)
     }
 
     async fn status(&self, spec: &VmSpec) -> String {

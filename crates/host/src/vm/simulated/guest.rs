@@ -89,6 +89,7 @@ impl Guest {
             | Request::Unregister
             | Request::Shutdown
             | Request::Migrate { .. }
+            | Request::Relocate { .. }
             | Request::Snapshot { .. }
             | Request::DeleteSnapshot { .. }
             | Request::Reconfigure { .. } => Ok(self.power),

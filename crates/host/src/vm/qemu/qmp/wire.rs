@@ -35,6 +35,8 @@ commands! {
     BlockSetIoThrottle "block_set_io_throttle" -> Empty;
     /// Copies what is between a block node and one below it into the upper one.
     BlockStream "block-stream" -> Empty;
+    /// Copies a block node to another, and goes on with what is written meanwhile.
+    BlockdevMirror "blockdev-mirror" -> Empty;
     /// Does several block operations at once, or none.
     Transaction "transaction" -> Empty;
     /// Adds a device.
