@@ -100,11 +100,6 @@ impl World {
                 let hello = HostHello { claim, driver: DriverKind::Simulated, about, vms: reports };
                 it.handle_host_connected(now, id, hello)
             }
-            ["lose", name] => {
-                let id = it.find_host(name)?;
-                it.handle_host_lost(now, id, "silence");
-                Ok(())
-            }
             ["create", name] => it.vm_create(now, USER, vm_named(name)).map(drop),
             ["create", name, "running"] => {
                 let create = CreateVm { power_on: true, ..vm_named(name) };
@@ -137,10 +132,6 @@ impl World {
                 it.handle_host_message(now, host, message);
                 Ok(())
             }
-            ["cancel"] => {
-                let task = *self.running.last().expect("a task runs");
-                it.task_cancel(now, task)
-            }
             ["restart"] => {
                 self.reload();
                 Ok(())
@@ -151,7 +142,7 @@ impl World {
                 ..,
             ] => remediation::apply(self, words),
             ["datastore" | "relocate", ..] => relocation::apply(it, now, words),
-            ["datacenter" | "cluster" | "where", ..] => move_check::apply(self, words),
+            ["datacenter" | "cluster" | "where" | "lose", ..] => move_check::apply(self, words),
             [verb, vm] if verb != "ha" => self.simple(verb, vm),
             [verb @ ("revert" | "unsnapshot"), vm, snapshot] => {
                 let vm = it.find_vm(vm)?;

@@ -9,6 +9,12 @@ pub(super) fn apply(world: &mut World, words: &[&str]) -> Result<(), Fault> {
     let (now, it) = (world.now, &mut world.inventory);
     match *words {
         ["host", name, "in", cluster] => world.add_host_in(name, Some(cluster)),
+        ["cancel"] => it.task_cancel(now, *world.running.last().expect("a task runs")),
+        ["lose", name] => {
+            let id = it.find_host(name)?;
+            it.handle_host_lost(now, id, "silence");
+            Ok(())
+        }
         ["datacenter", name] => it.datacenter_create(now, USER, None, name).map(drop),
         ["cluster", name] => it.cluster_create(now, USER, None, name).map(drop),
         ["cluster", name, datacenter] => {
