@@ -28,6 +28,10 @@ use crate::whole_file;
 /// How long a guest may take to let go of a device. A busy one takes about a second by translation.
 const LET_GO_MAX: Duration = Duration::from_secs(15);
 
+/// Looks at a disk's files that are still in use. QEMU shows a device no more a moment before it has
+/// let go of its disk; on a busy machine that is some tens of milliseconds.
+const CLOSE_TRIES_MAX: u32 = 200;
+
 /// Reads the register of the `pc` machine by which its guest turns ACPI on; where firmware has not
 /// set up the register, everything there reads as ones.
 const READ_ACPI_SWITCH: &str = "i /h 0x604";
@@ -166,6 +170,8 @@ impl Machines {
     /// each round closes one at least.
     async fn close_nodes(&self, machine: &Machine, key: u32) -> Result<(), Fault> {
         let prefix = format!("d{key}-");
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut tries = 0;
         loop {
             let nodes = self.block_nodes(machine).await?;
             let nodes = nodes.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -183,6 +189,10 @@ impl Machines {
             match refused {
                 None => return Ok(()),
                 Some(_) if is_any_closed => {}
+                Some(_) if tries < CLOSE_TRIES_MAX => {
+                    tries += 1;
+                    look.tick().await;
+                }
                 Some(error) => return Err(error.fault(&machine.name)),
             }
         }
