@@ -247,7 +247,11 @@ impl World {
         result: Result<(), StartFailure>,
     ) {
         let vm = work.vm;
-        self.tell_agent(id, vm, false);
+        // As `crates/host` says it: what is to run here and still does not, has died.
+        let host = &self.hosts[&id];
+        let is_on = host.disk.registry.get(&vm).is_some_and(|it| it.power == PowerState::On);
+        let died = is_on && work.goal == Goal::Ha && !host.processes.contains_key(&vm);
+        self.tell_agent(id, vm, died);
         match work.goal {
             Goal::Nobody => self.tell_manager(id, vm, false),
             Goal::Ha => {

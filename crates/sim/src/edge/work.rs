@@ -658,8 +658,18 @@ impl World {
 
     fn change_home(&mut self, id: HostId, work: &Work, act: &Act) -> Result<(), StartFailure> {
         let spec = self.spec_of(id, work);
-        let Some(store) = spec.and_then(|spec| self.home(&spec)) else {
-            return Err(StartFailure::NoDatastore);
+        let store = match spec.and_then(|spec| self.home(&spec)) {
+            Some(store) => store,
+            // A deletion that is asked for again, of a VM that the host has forgotten: the request
+            // names its directory, which is gone.
+            None if *act == Act::RemoveHome => {
+                let mut stores = self.datastores.iter();
+                match stores.position(|store| store.has_home(work.vm)) {
+                    Some(store) => store,
+                    None => return Ok(()),
+                }
+            }
+            None => return Err(StartFailure::NoDatastore),
         };
         if !self.datastores[store].is_writable(id) {
             return Err(StartFailure::NoDatastore);

@@ -1,7 +1,7 @@
 //! HA restarts nothing where a rule forbids it, and nothing moves there.
 //!
 //! Which hosts a VM may run on holds always. That two VMs do not share a host holds while one
-//! primary sees everything.
+//! primary sees everything; what a user starts there after HA has chosen the host, it cannot know.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,10 @@ use crate::world::World;
 
 #[derive(Debug, Default)]
 pub(super) struct RulesHold {
-    running: BTreeMap<VmId, HostId>,
+    /// Where each VM runs, and since when.
+    running: BTreeMap<VmId, (HostId, u64)>,
+    /// When HA last had each VM started.
+    ordered: BTreeMap<VmId, u64>,
 }
 
 impl Invariant for RulesHold {
@@ -23,8 +26,12 @@ impl Invariant for RulesHold {
 
     fn observe(&mut self, world: &World, fact: &Fact) -> Result<(), String> {
         match *fact {
+            Fact::StartOrdered { vm, .. } => {
+                self.ordered.insert(vm, world.now);
+                Ok(())
+            }
             Fact::Started { vm, host, origin, .. } => {
-                self.running.insert(vm, host);
+                self.running.insert(vm, (host, world.now));
                 match origin {
                     Origin::Ha => self.check(world, vm, host),
                     Origin::Move if !may_run(world, vm, host) => {
@@ -34,7 +41,7 @@ impl Invariant for RulesHold {
                 }
             }
             Fact::Ended { vm, host, .. } => {
-                if self.running.get(&vm) == Some(&host) {
+                if self.running.get(&vm).is_some_and(|(on, _)| *on == host) {
                     self.running.remove(&vm);
                 }
                 Ok(())
@@ -53,9 +60,13 @@ impl RulesHold {
         let Some(cluster) = world.manager.cluster.as_ref().filter(|_| world.swarm.is_calm) else {
             return Ok(());
         };
+        let ordered = self.ordered.get(&vm).copied().unwrap_or(world.now);
+        let was_there = |other: &VmId| {
+            self.running.get(other).is_some_and(|(on, since)| *on == host && *since <= ordered)
+        };
         let groups = cluster.placement.apart.iter().filter(|group| group.contains(&vm));
         for other in groups.flatten().filter(|other| **other != vm) {
-            if self.running.get(other) == Some(&host) && !self.is_local(world, vm, host) {
+            if was_there(other) && !self.is_local(world, vm, host) {
                 return Err(format!("HA started {vm} on {host}, where {other} runs"));
             }
         }
