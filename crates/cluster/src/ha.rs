@@ -53,10 +53,6 @@ use crate::wire::VmSpec;
 use crate::wire::ha::{DatastoreSight, HaCluster, HaNews, HostBeat, HostHealth};
 use crate::wire::ha_message::{HaBody, HaMessage};
 
-/// Detection times between two audits of all leases by the primary. What two of them find the same
-/// way, such as a VM that its holder does not know, is acted on.
-pub const AUDIT_DETECTIONS: u64 = 10;
-
 /// Something that happened on or around the agent's host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 
-use racknest_cluster::ha::AUDIT_DETECTIONS;
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::host::AddHost;
 use racknest_cluster::record::host::{Claim, DriverKind};
@@ -82,10 +81,6 @@ fn play(world: &mut World) -> Result<(), Violation> {
     world.begin(Phase::Healing);
     world.heal();
     world.run_until(world.now + world.swarm.healing_ms(world.truth.vms.len()))?;
-    // What nobody waits for, such as a start that a user's host took a lease for and then failed, is
-    // found by the second audit at the latest.
-    let audit_ms = AUDIT_DETECTIONS * world.swarm.settings.timings.dead_ms;
-    world.run_until(world.now + 2 * audit_ms)?;
     // A manager that a fault killed just before has started by now, and hears of this.
     world.heal();
     world.begin(Phase::Healed);

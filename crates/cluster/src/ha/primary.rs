@@ -20,9 +20,12 @@ use super::isolation::Company;
 use super::liveness::Watches;
 use super::outbox::{Outbox, millis};
 use super::restart::{Answer, Restarts};
-use super::{AUDIT_DETECTIONS, Agent, LeasesWanted, Stage};
+use super::{Agent, LeasesWanted, Stage};
 use crate::wire::ha::{DatastoreSight, HaCluster, HostHealth};
 use crate::wire::ha_message::{HaBody, VmBeat};
+
+/// Detection times between two audits of all leases.
+const AUDIT_DETECTIONS: u64 = 10;
 
 /// Milliseconds between two audits for each lease: reading one takes well below 1 ms, so that an
 /// audit costs a few per cent of the time at most.
