@@ -220,6 +220,31 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// The VM as it is after the request, where the request says so.
+    #[must_use]
+    pub const fn spec_after(&self) -> Option<&VmSpec> {
+        match self {
+            Self::Create { spec, .. }
+            | Self::Register(spec)
+            | Self::PowerOn(spec)
+            | Self::Migrate { spec, .. }
+            | Self::Snapshot { spec, .. }
+            | Self::Revert { spec, .. }
+            | Self::DeleteSnapshot { spec, .. }
+            | Self::Reconfigure { spec, .. } => Some(spec),
+            // Only the host knows at which place it is.
+            Self::Relocate { .. }
+            | Self::Delete { .. }
+            | Self::Unregister
+            | Self::PowerOff
+            | Self::Shutdown
+            | Self::Reset
+            | Self::Suspend => None,
+        }
+    }
+}
+
 /// What becomes of a disk layer whose snapshot is deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerMerge {

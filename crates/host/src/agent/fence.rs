@@ -30,7 +30,7 @@ use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::{Registration, Request, VmSpec};
 use racknest_types::fault::{Fault, FaultCode};
 
-use super::perform::{After, Performer, spec_after};
+use super::perform::{After, Performer};
 use crate::lease::record::SavedLease;
 use crate::lease::{self, Wanted};
 use crate::registry::record::RegistryRecord;
@@ -117,7 +117,7 @@ impl<D: Driver> Performer<D> {
     pub(super) async fn raise_fence(&self, request: &Request) -> Result<Fence, Fault> {
         let intent = self.intent(request);
         let mut epoch = self.epoch();
-        let spec = self.spec().or_else(|| spec_after(request));
+        let spec = self.spec().or_else(|| request.spec_after());
         let Some(spec) = spec.filter(|_| intent != Intent::Nothing) else {
             return Ok(Fence { epoch, intent: Intent::Nothing, was_wanted: false });
         };
@@ -125,7 +125,7 @@ impl<D: Driver> Performer<D> {
         let taken = match intent {
             Intent::Nothing => Ok(epoch),
             Intent::Start => {
-                let new = spec_after(request).unwrap_or(spec);
+                let new = request.spec_after().unwrap_or(spec);
                 let leased = self.lease_to_start(new, None, None).await;
                 was_wanted = leased.as_ref().is_ok_and(|leased| leased.was_wanted);
                 leased.map(|leased| leased.epoch)
@@ -182,7 +182,7 @@ impl<D: Driver> Performer<D> {
 
     /// Puts the lease back to what it said before a request that was refused.
     pub(super) async fn lower_fence(&self, request: &Request, fence: Fence) -> After {
-        let Some(spec) = self.spec().or_else(|| spec_after(request)) else { return After::Same };
+        let Some(spec) = self.spec().or_else(|| request.spec_after()) else { return After::Same };
         let state = match fence.intent {
             Intent::Nothing => return After::Same,
             // Another host may have been about to run it: its copy has lost its lease by this one,
@@ -247,7 +247,7 @@ impl<D: Driver> Performer<D> {
 
     /// The same for a request that starts a VM.
     pub(super) async fn confirm_fence(&self, request: &Request, fence: Fence) -> Result<(), Fault> {
-        match (fence.intent, spec_after(request)) {
+        match (fence.intent, request.spec_after()) {
             (Intent::Start, Some(spec)) => {
                 let confirmed = self.confirm(spec, fence.epoch).await;
                 confirmed.map_err(|failure| lease::fault(&spec.name, &failure))
@@ -465,7 +465,7 @@ impl<D: Driver> Performer<D> {
         let driver = &self.tools.driver;
         let spec = &mut record.registration.spec;
         if let Some(request) = unfinished {
-            if let Some(after) = spec_after(&request) {
+            if let Some(after) = request.spec_after() {
                 let current = Some(spec.clone());
                 let done = driver.perform(self.vm, current, (*request).clone(), course.clone());
                 done.await.map_err(failed)?;

@@ -231,7 +231,7 @@ impl<D: Driver> Performer<D> {
         if let Err(fault) = self.save_if_new(during.as_ref(), self.before.as_ref()).await {
             return (Err(fault), self.lower_fence(&request, fence).await);
         }
-        let spec = spec_after(&request).or_else(|| self.spec()).cloned();
+        let spec = request.spec_after().or_else(|| self.spec()).cloned();
         let done = match self.confirm_fence(&request, fence).await {
             Ok(()) => self.drive(request.clone(), course).await,
             Err(fault) => Err(fault),
@@ -631,27 +631,5 @@ const fn touches_storage(request: &Request) -> bool {
         | Request::Migrate { .. }
         | Request::Relocate { .. }
         | Request::Reconfigure { .. } => true,
-    }
-}
-
-/// The VM as it is after a request, where the request says so.
-pub(super) fn spec_after(request: &Request) -> Option<&VmSpec> {
-    match request {
-        Request::Create { spec, .. }
-        | Request::Register(spec)
-        | Request::PowerOn(spec)
-        | Request::Migrate { spec, .. }
-        | Request::Snapshot { spec, .. }
-        | Request::Revert { spec, .. }
-        | Request::DeleteSnapshot { spec, .. }
-        | Request::Reconfigure { spec, .. } => Some(spec),
-        // Only the host knows at which place it is.
-        Request::Relocate { .. }
-        | Request::Delete { .. }
-        | Request::Unregister
-        | Request::PowerOff
-        | Request::Shutdown
-        | Request::Reset
-        | Request::Suspend => None,
     }
 }

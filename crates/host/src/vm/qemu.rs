@@ -270,7 +270,7 @@ impl Driver for QemuDriver {
     ) -> Result<PowerState, Fault> {
         let machines = &self.machines;
         let known = || current.clone().ok_or_else(|| Fault::not_found(format_args!("{vm}")));
-        if let Some(spec) = spec_of(&request).or(current.as_ref()) {
+        if let Some(spec) = request.spec_after().or(current.as_ref()) {
             machines.note(spec);
         }
         let power = match &request {
@@ -464,27 +464,6 @@ impl Machines {
                 Ok(Some((self.mounts.resolve(kernel)?, self.mounts.resolve(initramfs)?)))
             }
         }
-    }
-}
-
-/// The VM as a request describes it.
-fn spec_of(request: &Request) -> Option<&VmSpec> {
-    match request {
-        Request::Create { spec, .. }
-        | Request::Register(spec)
-        | Request::PowerOn(spec)
-        | Request::Migrate { spec, .. }
-        | Request::Snapshot { spec, .. }
-        | Request::Revert { spec, .. }
-        | Request::DeleteSnapshot { spec, .. }
-        | Request::Reconfigure { spec, .. } => Some(spec),
-        Request::Relocate { .. }
-        | Request::Delete { .. }
-        | Request::Unregister
-        | Request::PowerOff
-        | Request::Shutdown
-        | Request::Reset
-        | Request::Suspend => None,
     }
 }
 
