@@ -108,7 +108,17 @@ fn for_each(
             Err(error) => return Err(error.into()),
         }
     }
-    let shown = if answers.is_empty() { Ok(()) } else { show(verb, setting, client, answers) };
+    let is_only_asked = body["dry_run"] == true && setting.format == Format::Table;
+    let shown = match answers.is_empty() {
+        true => Ok(()),
+        false if is_only_asked => {
+            for (name, _) in &answers {
+                print::note(format!("{} {name}: could be done; nothing was", verb.name()));
+            }
+            Ok(())
+        }
+        false => show(verb, setting, client, answers),
+    };
     task::finish(refused)?;
     shown
 }
