@@ -102,7 +102,8 @@ fn answer_all(inventory: &mut Inventory, now: Timestamp) -> usize {
     let mut saved = 0;
     loop {
         let mut answers = Vec::new();
-        while let Some(Action::Send { host, message }) = inventory.poll_action() {
+        while let Some(action) = inventory.poll_action() {
+            let Action::Send { host, message } = action else { continue };
             if let ToHost::Request { task, vm, request } = message {
                 let is_on = matches!(request, Request::Create { power_on: true, .. });
                 let power = if is_on { PowerState::On } else { PowerState::Off };

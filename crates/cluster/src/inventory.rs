@@ -154,6 +154,9 @@ pub enum Action {
         /// The message.
         message: ToHost,
     },
+    /// End the connection to the host, if there is one. It is made anew while the host is wanted: one
+    /// that was there before would never say hello again.
+    HangUp(HostId),
 }
 
 /// Records that do not make an inventory: the store is damaged, or was written by something else.

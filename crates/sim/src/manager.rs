@@ -295,10 +295,11 @@ impl World {
     }
 
     fn act_for_manager(&mut self) {
-        while let Some(Action::Send { host, message }) =
-            self.manager.inventory.as_mut().and_then(Inventory::poll_action)
-        {
-            self.say_to_host(host, message);
+        while let Some(action) = self.manager.inventory.as_mut().and_then(Inventory::poll_action) {
+            match action {
+                Action::Send { host, message } => self.say_to_host(host, message),
+                Action::HangUp(host) => self.lose_link(host),
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{ClusterId, HostId};
 use racknest_types::time::Timestamp;
 
-use super::{Inventory, check_name_form};
+use super::{Action, Inventory, check_name_form};
 use crate::record::entity::EntityRef;
 use crate::record::event::EventKind;
 use crate::record::ha::HostHa;
@@ -170,6 +170,7 @@ impl Inventory {
     pub fn host_disconnect(&mut self, now: Timestamp, user: &str, id: HostId) -> Result<(), Fault> {
         self.host(id)?;
         if self.set_connection(now, id, HostConnection::Disconnected) {
+            self.actions.push_back(Action::HangUp(id));
             let detail = "disconnected by a user";
             self.record_event(now, user, id, EventKind::HostConnectionLost, detail);
         }

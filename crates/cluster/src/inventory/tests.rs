@@ -245,9 +245,12 @@ impl World {
         assert!(!self.inventory.ha_push(usize::MAX), "all are told");
         self.inventory.assert_invariants();
         self.write_events();
-        while let Some(Action::Send { host, message }) = self.inventory.poll_action() {
+        while let Some(action) = self.inventory.poll_action() {
+            let (host, text) = match action {
+                Action::Send { host, message } => (host, self.describe_message(&message)),
+                Action::HangUp(host) => (host, "hung up on".into()),
+            };
             let host = self.inventory.name(host.into());
-            let text = self.describe_message(&message);
             writeln!(self.transcript, "  {host} <- {text}").unwrap();
         }
         self.write_tasks();

@@ -119,6 +119,20 @@ async fn a_repeated_request_is_done_once_and_answered_alike() {
 }
 
 #[tokio::test]
+async fn a_vm_that_an_earlier_agent_has_made_is_not_made_again() {
+    let stage = Stage::new(Scripted::open());
+    let mut manager = stage.connect().await;
+    manager.ask(1, 7, create(7, true)).await.unwrap();
+    manager.ask(2, 8, create(8, false)).await.unwrap();
+    let stage = Stage::on(stage.kill().await, Scripted::open());
+    *stage.driver.failing.lock().unwrap() = Some("Create");
+    let mut manager = stage.connect().await;
+    assert_eq!(manager.ask(1, 7, create(7, true)).await, Ok(PowerState::On));
+    assert_eq!(manager.ask(2, 8, create(8, false)).await, Ok(PowerState::Off));
+    assert_eq!(stage.driver.log(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_repeated_answer_tells_the_power_of_now() {
     let stage = Stage::new(Scripted::open());
     let mut manager = stage.connect().await;

@@ -222,6 +222,23 @@ async fn what_an_earlier_connection_says_is_not_heard() {
 }
 
 #[tokio::test]
+async fn a_host_that_is_disconnected_and_connected_at_once_says_hello_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let core = start(records(directory.path()).0);
+    let host = make_lab(&core).await;
+    let (old, mut inbox) = connect(&core, host, 1, Vec::new()).await;
+    core.run(move |inventory, now| {
+        inventory.host_disconnect(now, USER, host)?;
+        inventory.host_connect(now, USER, host)
+    })
+    .await
+    .unwrap();
+    assert_eq!(inbox.recv().await, None, "nobody hangs up");
+    core.host_lost(old, "hung up".into()).await.unwrap();
+    connect(&core, host, 2, Vec::new()).await;
+}
+
+#[tokio::test]
 async fn a_host_that_nobody_wants_any_more_is_hung_up_on() {
     let directory = tempfile::tempdir().unwrap();
     let core = start(records(directory.path()).0);

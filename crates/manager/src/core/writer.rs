@@ -192,6 +192,11 @@ impl Writer {
                     outbox.messages = None;
                 }
             }
+            Action::HangUp(host) => {
+                if let Some(outbox) = self.hosts.get_mut(&host) {
+                    outbox.messages = None;
+                }
+            }
         }
     }
 }

@@ -375,6 +375,7 @@ impl World {
                 }
             }
             Act::Forget => self.forget(id, vm),
+            Act::MakeHome if self.is_made(id, work) => return Ok(Next::Done),
             Act::MakeHome | Act::RemoveHome => self.change_home(id, work, act)?,
             Act::ResetGuest if !self.hosts[&id].processes.contains_key(&vm) => {
                 return Err(StartFailure::Failed("the VM does not run".into()));
@@ -654,6 +655,13 @@ impl World {
         if let Some(host) = self.hosts.get_mut(&id) {
             host.disk.registry.remove(&vm);
         }
+    }
+
+    /// Whether what is to be made was made before its answer was lost.
+    fn is_made(&self, id: HostId, work: &Work) -> bool {
+        let host = &self.hosts[&id];
+        let runs = host.processes.contains_key(&work.vm) || !work.acts.contains(&Act::Spawn);
+        host.disk.registry.contains_key(&work.vm) && runs
     }
 
     fn change_home(&mut self, id: HostId, work: &Work, act: &Act) -> Result<(), StartFailure> {

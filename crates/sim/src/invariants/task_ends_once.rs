@@ -36,7 +36,16 @@ impl Invariant for TaskEndsOnce {
         let Some(inventory) = &world.manager.inventory else { return Ok(()) };
         match inventory.tasks().find(|task| task.state == TaskState::Running) {
             Some(task) => {
-                Err(format!("{} ({} on {}) never ended", task.id, task.operation, task.target_name))
+                let waits = inventory.vms().filter_map(|vm| Some((vm.id, vm.pending.as_ref()?)));
+                let waits = waits.filter(|(_, pending)| pending.task == task.id);
+                Err(format!(
+                    "{} ({} on {}) never ended: {:?}, and waits for {:?}",
+                    task.id,
+                    task.operation,
+                    task.target_name,
+                    task.work,
+                    waits.collect::<Vec<_>>()
+                ))
             }
             None => Ok(()),
         }

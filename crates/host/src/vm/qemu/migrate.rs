@@ -55,9 +55,9 @@ const SLOWED_AT_PERCENT: u8 = 25;
 const SLOWED_FIRST_PERCENT: u8 = 30;
 const SLOWED_MORE_PERCENT: u8 = 20;
 
-/// How often what has changed is sent again before a move is given up: a guest has a hundredth of
-/// its time left after ten rounds, and the others show whether that helps.
-const ROUNDS_MAX: u64 = 30;
+/// How often what has changed is sent again before a move is given up: a guest has a tenth of its
+/// time left after some twenty rounds and a hundredth later, and the others show whether that helps.
+const ROUNDS_MAX: u64 = 60;
 
 /// The same for a guest that is not to be slowed down: what a dozen rounds have not made smaller,
 /// more will not.
