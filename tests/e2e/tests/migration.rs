@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use racknest_api::operation::Nothing;
 use racknest_api::v1::task::{Task, TaskCancel, TaskShow, TaskState, TaskWait};
-use racknest_api::v1::vm::{PowerState, VmMove, VmMoveSpec};
+use racknest_api::v1::vm::{PowerState, VmFilter, VmMove, VmMoveSpec};
 use racknest_e2e::evidence::{guests, host_of, leases};
 use racknest_e2e::wait::{self, LONG, SOON};
 use racknest_e2e::{Lab, Process, Rest, Role, binary};
@@ -179,6 +179,36 @@ fn a_live_guest_moves_and_never_notices() {
     let took = Duration::from_millis(figures.total_ms.into());
     assert!(figures.bytes > 0 && took > Duration::ZERO && took < MOVED, "{figures:?}");
     assert!(figures.downtime_ms > 0, "{figures:?}");
+}
+
+#[test]
+fn a_live_guest_moves_to_another_cluster_and_its_lease_with_it() {
+    let moving = Moving::up();
+    let (from, to, count) = (moving.settled(), moving.another_host(), moving.count());
+    // A host takes nothing along to another cluster.
+    let there = VmFilter { host: Some(to.clone()), ..VmFilter::default() };
+    for template in moving.rest.vms(&there).expect("the manager answers") {
+        moving.lab.racknest(&["vm", "move", &template.name, "--host", &from]).done();
+    }
+    for line in [
+        "cluster create other".to_owned(),
+        format!("host maintenance enter {to}"),
+        format!("host move {to} other"),
+        format!("host maintenance exit {to}"),
+    ] {
+        moving.lab.say(&line).done();
+    }
+    let (_, before) = leases(&moving.lab, DATASTORE).remove(VM).expect("a running VM has a lease");
+    let asked = moving.lab.say(&format!("vm move {VM} --host {to} --dry-run"));
+    assert!(asked.stderr.contains("could be done; nothing was"), "{asked}");
+    assert_eq!(leases(&moving.lab, DATASTORE)[VM].1, before);
+
+    let task = moving.ended(&moving.begin(&to, None));
+    assert_eq!(task.state, TaskState::Success, "{task:?}");
+    assert_eq!(moving.settled(), to);
+    moving.assert_counts_on_from(count);
+    let (_, after) = leases(&moving.lab, DATASTORE).remove(VM).expect("a running VM has a lease");
+    assert_ne!(after["cluster"], before["cluster"]);
 }
 
 /// A second datastore, and something on the guest's disk that takes seconds to copy slowly.

@@ -116,7 +116,7 @@ fn down_destroy_leaves_no_file() {
 fn what_is_in_the_inventory_is_changed_moved_and_renamed_by_command() {
     let lab = Lab::simulated(2, 2);
     let rest = lab.rest();
-    // A template stays with its host, and its host with it.
+    // The host without the template: with it, it would have to stay.
     let other = if rest.vm("template1").host.name == "esx01" { "esx02" } else { "esx01" };
     let (maintain, move_on) =
         (format!("host maintenance enter {other}"), format!("host move {other} spare"));

@@ -120,9 +120,11 @@ impl Inventory {
         if needs_host {
             self.check_connected(vm.host)?;
         }
-        if vm.is_template
-            && !matches!(action, Do::Rename | Do::Clone | Do::MarkVm | Do::Unregister | Do::Delete)
-        {
+        let suits_templates = matches!(
+            action,
+            Do::Rename | Do::Clone | Do::MarkVm | Do::Unregister | Do::Delete | Do::Move
+        );
+        if vm.is_template && !suits_templates {
             return Err(Fault::state(format!(
                 "'{}' is a template; clone it, or make it a VM first",
                 vm.name

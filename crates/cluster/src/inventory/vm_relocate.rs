@@ -94,6 +94,13 @@ impl Inventory {
         if datastore.name == vm.home.datastore {
             return Ok(None);
         }
+        if vm.is_template {
+            return Err(Fault::state(format!(
+                "'{}' is a template, and its disks stay where they are; clone it to datastore '{}', \
+                 or make it a VM first",
+                vm.name, datastore.name
+            )));
+        }
         if datastore.maintenance {
             return Err(Fault::state(format!(
                 "datastore '{}' is in maintenance and takes no VMs",

@@ -128,7 +128,7 @@ fn a_host_with_too_little_or_without_the_files_is_refused() {
               * Created t
               = vm_create t: Success
             > may move t b
-              ! InvalidState: 't' is a template; clone it, or make it a VM first
+              ! HostNotConnected: host 'b' does not answer
         "#]],
     );
 }

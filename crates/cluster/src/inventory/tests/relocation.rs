@@ -85,7 +85,7 @@ fn a_linked_clone_stands_alone_afterwards_and_its_template_stays() {
               * VmPoweredOn c on host 'a'
               = vm_clone t: Success
             > relocate t fast
-              ! ResourceInUse: 't' cannot move to another datastore: a linked clone stands on its disks; delete them first
+              ! InvalidState: 't' is a template, and its disks stay where they are; clone it to datastore 'fast', or make it a VM first
             > relocate c fast
               a <- c relocate [ds] c to [fast] c: [ds] c/disk0.qcow2 to [fast] c/disk0.qcow2 on nothing
             > done c on
