@@ -83,6 +83,11 @@ pub enum Fact {
         /// Its number in the world, which is no other VM's.
         uuid: u128,
     },
+    /// A VM's files were deleted, its leases with them.
+    Unmade {
+        /// The VM.
+        vm: VmId,
+    },
     /// A host made a lease.
     LeaseTaken {
         /// The VM.

@@ -124,6 +124,7 @@ impl Truth {
             | Fact::TakenBack { .. }
             | Fact::Admitted { .. }
             | Fact::Made { .. }
+            | Fact::Unmade { .. }
             | Fact::LeaseTaken { .. }
             | Fact::LeaseMarked { .. }
             | Fact::StartOrdered { .. }

@@ -193,17 +193,23 @@ impl<D: Driver> Performer<D> {
             }
         };
         let own = owned(expected, epoch);
-        let taken = match self.tools.registry.save(&own).await {
-            Ok(()) => self.tools.driver.take_over(&own.registration.spec).await,
-            Err(fault) => Err(fault),
-        };
-        match taken {
+        match self.let_run(&own).await {
             Ok(()) => (MigrationReply::Running, After::Known(own, PowerState::On)),
             Err(fault) => {
                 self.abandon(&own.registration.spec, epoch).await;
                 self.give_up(MigrationReply::Refused(fault)).await
             }
         }
+    }
+
+    /// Saves a VM that has come here, and lets it run: with memory of before its lease was taken, so
+    /// not if another host has run it since, while this one hung.
+    async fn let_run(&self, own: &RegistryRecord) -> Result<(), Fault> {
+        let spec = &own.registration.spec;
+        self.tools.registry.save(own).await?;
+        let confirmed = self.confirm(spec, own.epoch).await;
+        confirmed.map_err(|failure| lease::fault(&spec.name, &failure))?;
+        self.tools.driver.take_over(spec).await
     }
 
     /// Nobody brings the VM any more: it goes, unless its lease was taken before the agent was

@@ -13,6 +13,7 @@
 //! it does not have it, and its lease is the source's.
 
 use racknest_cluster::ha::StartFailure;
+use racknest_cluster::lease;
 use racknest_cluster::record::lease::{LeaseState, RunLease};
 use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::VmSpec;
@@ -486,7 +487,10 @@ impl World {
         }
         let process = ProcessId(self.processes);
         let opens = store.is_some_and(|store| {
-            self.datastores[store].is_reached(id) && self.datastores[store].open_disks(vm, process)
+            let store = &mut self.datastores[store];
+            // While this host hung, another may have run it since.
+            let is_own = lease::may_write(store.lease(vm), id, epoch);
+            store.is_reached(id) && is_own && store.open_disks(vm, process)
         });
         if !opens {
             // Where it cannot be written, the lease is of a host that does not know the VM.

@@ -691,6 +691,7 @@ impl World {
             return Err(StartFailure::DiskInUse);
         } else {
             self.datastores[store].remove_home(work.vm);
+            self.tell(Fact::Unmade { vm: work.vm });
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use racknest_types::id::{HostId, VmId};
 
 use super::Invariant;
-use crate::fact::{Fact, Origin, Wanted};
+use crate::fact::{Fact, Origin};
 use crate::world::World;
 
 /// Between looking for a process and taking the lease one may start: two hosts that were both told
@@ -91,7 +91,8 @@ impl Invariant for LeasesGrow {
                 }
                 Ok(())
             }
-            Fact::Wanted { vm, wanted: Wanted::Gone } => {
+            // A creation that is asked for again, because its answer was lost, begins anew.
+            Fact::Unmade { vm } => {
                 self.newest.remove(&vm);
                 Ok(())
             }

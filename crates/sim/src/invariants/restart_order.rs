@@ -37,7 +37,9 @@ impl Invariant for RestartOrder {
         match *fact {
             Fact::Ended { vm, host, why, .. } => {
                 self.placed.remove(&vm);
-                if why == EndKind::PowerLost {
+                // One that was on its way has arrived, if another copy runs.
+                let runs = world.truth.vm(vm).is_some_and(|it| !it.processes.is_empty());
+                if why == EndKind::PowerLost && !runs {
                     self.lost.insert(vm, Loss { since: world.now, host });
                 }
             }
