@@ -136,12 +136,31 @@ impl Leases {
     /// # Errors
     /// Its datastore was not reached, or the lease cannot be read.
     pub async fn standing(&self, spec: &VmSpec) -> Result<(Option<SavedLease>, u64), StartFailure> {
-        let vm = spec.id;
+        self.standing_of(&spec.home.datastore, spec.id).await
+    }
+
+    /// The newest lease of a VM that is, or was, on a datastore.
+    ///
+    /// # Errors
+    /// As [`Self::newest`].
+    pub async fn newest_of(
+        &self,
+        datastore: &str,
+        vm: VmId,
+    ) -> Result<Option<SavedLease>, StartFailure> {
+        self.standing_of(datastore, vm).await.map(|(newest, _)| newest)
+    }
+
+    async fn standing_of(
+        &self,
+        datastore: &str,
+        vm: VmId,
+    ) -> Result<(Option<SavedLease>, u64), StartFailure> {
         self.reach()?;
         match &self.place {
-            Place::Shared(shared) => Ok(shared.standing(&spec.home.datastore, vm)),
+            Place::Shared(shared) => Ok(shared.standing(datastore, vm)),
             Place::Directories(_) => {
-                let directory = self.directory(&spec.home.datastore)?;
+                let directory = self.directory(datastore)?;
                 on_disk(move || directory.standing(vm)).await
             }
         }

@@ -346,11 +346,17 @@ impl<D: Driver> Performer<D> {
     }
 
     /// Sees to it that nobody starts a VM that is about to be deleted. The manager may be behind: a VM
-    /// that another host has by now is not deleted under its guest.
-    pub(super) async fn retire(&self) -> Result<(), Fault> {
-        let Some(spec) = self.spec() else { return Ok(()) };
-        let retired = self.take_out(spec).await;
-        retired.map_err(|failure| lease::fault(&spec.name, &failure))
+    /// that another host has by now is not deleted under its guest, nor one that ran there since and
+    /// was stopped: the deletion is long answered.
+    pub(super) async fn retire(&self, datastore: &str) -> Result<(), Fault> {
+        let spec = self.spec();
+        let retired = match spec {
+            _ if self.is_elsewhere(datastore).await => Err(StartFailure::LeaseTaken),
+            Some(spec) => self.take_out(spec).await,
+            None => Ok(()),
+        };
+        let name = spec.map_or_else(|| self.vm.to_string(), |spec| spec.name.clone());
+        retired.map_err(|failure| lease::fault(&name, &failure))
     }
 
     /// The same for a VM that was to be made running and did not start: while its host hung, another
@@ -393,6 +399,17 @@ impl<D: Driver> Performer<D> {
         if let Err(failure) = self.tools.leases.remove(datastore, self.vm).await {
             tracing::warn!(vm = %self.vm, ?failure, "the leases of a deleted VM stay behind");
         }
+    }
+
+    /// Whether another host has run the VM since this one had it. Who never had its lease may have
+    /// the VM all the same: it came here without running.
+    async fn is_elsewhere(&self, datastore: &str) -> bool {
+        let leases = &self.tools.leases;
+        let newest = leases.newest_of(datastore, self.vm).await.ok().flatten();
+        let Some(SavedLease { lease, .. }) = newest else { return false };
+        let is_later = self.before.is_none() || (self.epoch() > 0 && lease.epoch > self.epoch());
+        let is_held = lease.state != LeaseState::Abandoned;
+        Some(lease.holder) != leases.holder() && is_held && is_later
     }
 
     /// Whether somebody has taken a newer lease than the one the VM runs under here. A datastore that

@@ -355,8 +355,8 @@ impl<D: Driver> Performer<D> {
 
     /// A request after which the VM is not this host's any more.
     async fn leave(&self, request: Request, course: Course) -> (Result<PowerState, Fault>, After) {
-        if matches!(request, Request::Delete { .. })
-            && let Err(fault) = self.retire().await
+        if let Request::Delete { home } = &request
+            && let Err(fault) = self.retire(&home.datastore).await
         {
             return (Err(fault), After::Same);
         }

@@ -626,8 +626,18 @@ impl World {
             return Err(StartFailure::Failed("the VM runs".into()));
         }
         let store = self.spec_of(id, work).and_then(|spec| self.home(&spec));
+        let is_known = store.is_some();
+        let store = store.or_else(|| self.directory_of(work.vm));
         let lease = store.and_then(|store| self.datastores[store].lease(work.vm));
-        match lease.map(|lease| lease.state) {
+        let epoch = self.hosts[&id].disk.registry.get(&work.vm).map_or(0, |known| known.epoch);
+        let is_elsewhere = lease.is_some_and(|lease| {
+            let is_later = !is_known || (epoch > 0 && lease.epoch > epoch);
+            lease.holder != id && lease.state != LeaseState::Abandoned && is_later
+        });
+        if is_elsewhere {
+            return Err(StartFailure::LeaseTaken);
+        }
+        match lease.filter(|_| is_known).map(|lease| lease.state) {
             None | Some(LeaseState::Stopped) => Ok(()),
             Some(LeaseState::Running | LeaseState::Abandoned) => {
                 let marked = self.mark(id, work.vm, LeaseState::Stopped);
@@ -657,6 +667,11 @@ impl World {
         }
     }
 
+    /// The datastore that has a VM's directory, as a request names it.
+    fn directory_of(&self, vm: VmId) -> Option<usize> {
+        self.datastores.iter().position(|store| store.has_home(vm))
+    }
+
     /// Whether what is to be made was made before its answer was lost.
     fn is_made(&self, id: HostId, work: &Work) -> bool {
         let host = &self.hosts[&id];
@@ -670,13 +685,10 @@ impl World {
             Some(store) => store,
             // A deletion that is asked for again, of a VM that the host has forgotten: the request
             // names its directory, which is gone.
-            None if *act == Act::RemoveHome => {
-                let mut stores = self.datastores.iter();
-                match stores.position(|store| store.has_home(work.vm)) {
-                    Some(store) => store,
-                    None => return Ok(()),
-                }
-            }
+            None if *act == Act::RemoveHome => match self.directory_of(work.vm) {
+                Some(store) => store,
+                None => return Ok(()),
+            },
             None => return Err(StartFailure::NoDatastore),
         };
         if !self.datastores[store].is_writable(id) {

@@ -2,7 +2,7 @@
 //! look before it restarts anything.
 //!
 //! Held to where the network is whole, so that the deaths are seen at the same time. A host that
-//! dies again before the primary has heard that it is back has not died for the primary; and a VM
+//! dies again before the primary has heard that it is back does not die for the primary then; and a VM
 //! that was given to a host of the dead for an earlier failure is given to another for that one.
 
 use std::collections::BTreeSet;
@@ -23,8 +23,8 @@ pub(super) struct MassFailureHeld {
     last: u64,
     is_great: bool,
     is_held: bool,
-    /// Hosts that the primary takes for dead.
-    known_dead: BTreeSet<HostId>,
+    /// Hosts that the primary does not take for live.
+    not_live: BTreeSet<HostId>,
     /// VMs that were given to a host and are not known to run there.
     given: BTreeSet<VmId>,
 }
@@ -41,7 +41,7 @@ impl Invariant for MassFailureHeld {
                     self.forget_loss();
                     self.last = world.now;
                 }
-                if !self.known_dead.contains(&host) {
+                if !self.not_live.contains(&host) {
                     self.lost.insert(host);
                 }
             }
@@ -57,17 +57,17 @@ impl Invariant for MassFailureHeld {
             }
             Fact::HostPower { is_on: true, .. } => self.forget_loss(),
             Fact::Reported { what: HaNews::HostState(host, health), .. } => {
-                if health == HostHealth::Dead {
-                    self.known_dead.insert(host);
+                if health == HostHealth::Live {
+                    self.not_live.remove(&host);
                 } else {
-                    self.known_dead.remove(&host);
+                    self.not_live.insert(host);
                 }
             }
             Fact::Reported { what: HaNews::HealingHeld, .. } => self.is_held = true,
             // A primary that was elected since has not seen them die, one by one or at once.
             Fact::Reported { what: HaNews::Primary, .. } => {
                 self.is_great = false;
-                self.known_dead.clear();
+                self.not_live.clear();
             }
             Fact::Reported { what: HaNews::Restarted { vm, .. }, .. } => {
                 self.given.remove(&vm);
@@ -87,8 +87,8 @@ impl Invariant for MassFailureHeld {
 
 impl MassFailureHeld {
     fn forget_loss(&mut self) {
-        let known_dead = std::mem::take(&mut self.known_dead);
+        let not_live = std::mem::take(&mut self.not_live);
         let given = std::mem::take(&mut self.given);
-        *self = Self { known_dead, given, ..Self::default() };
+        *self = Self { not_live, given, ..Self::default() };
     }
 }

@@ -148,6 +148,24 @@ async fn a_start_that_fails_leaves_a_vm_that_was_to_run_to_any_host() {
 }
 
 #[tokio::test]
+async fn a_deletion_that_comes_too_late_deletes_nothing() {
+    let datastores = SharedDatastores::new(1);
+    let (first, second) = (host(1, &datastores), host(2, &datastores));
+    let mut manager = first.connect().await;
+    manager.ask(1, 7, create(7, true)).await.unwrap();
+    let mut other = second.connect().await;
+    other.ask(2, 7, Request::PowerOn(spec(7))).await.unwrap();
+    other.ask(3, 7, Request::PowerOff).await.unwrap();
+    let delete = || Request::Delete { home: spec(7).home };
+    let fault = manager.ask(4, 7, delete()).await.unwrap_err();
+    assert_eq!(fault.code, FaultCode::ResourceInUse, "{fault}");
+    manager.send(ToHost::Unregister { vm: VmId::from_raw(7), epoch: 9 }).await;
+    let fault = manager.ask(5, 7, delete()).await.unwrap_err();
+    assert_eq!(fault.code, FaultCode::ResourceInUse, "{fault}");
+    assert!(!first.driver.log().iter().any(|line| line.ends_with("Delete")));
+}
+
+#[tokio::test]
 async fn a_host_that_comes_back_kills_and_forgets_what_another_has_taken_over() {
     let datastores = SharedDatastores::new(1);
     let first = host(1, &datastores);
