@@ -14,11 +14,11 @@ const THREADS: usize = 2;
 /// Within how many seeds a planted bug must be caught.
 const SEEDS_PER_BUG: u64 = 200;
 
-/// `RACKNEST_SIM_BASE`: a number, or `commit` for the hash of the commit that is checked out.
+/// The number in `RACKNEST_SIM_BASE`, else the hash of the commit that is checked out; 1 where there
+/// is none.
 fn base() -> u64 {
-    let asked = std::env::var("RACKNEST_SIM_BASE").unwrap_or_default();
-    if asked != "commit" {
-        return asked.parse().unwrap_or(1);
+    if let Ok(asked) = std::env::var("RACKNEST_SIM_BASE") {
+        return asked.parse().expect("RACKNEST_SIM_BASE is a number");
     }
     let head = Command::new("git").args(["rev-parse", "HEAD"]).output();
     let head = head.ok().and_then(|output| String::from_utf8(output.stdout).ok());
