@@ -78,6 +78,44 @@ fn describe_place(it: &Inventory, vm: &VmRecord) -> Result<String, Fault> {
 }
 
 #[test]
+fn a_template_moves_and_stays_a_template() {
+    check(
+        "host a; host b; template t; done t off; move t b; done t off; done t off; on t;
+         move t a; done t off; done t fails",
+        expect![[r#"
+            > host a
+              * Created a
+              * HostConnected a
+            > host b
+              * Created b
+              * HostConnected b
+            > template t
+              a <- t create t/disk0.qcow2 from [Empty]
+            > done t off
+              * Created t
+              = vm_create t: Success
+            > move t b
+              a <- t unregister
+            > done t off
+              b <- t register
+            > done t off
+              * Moved t from host 'a'
+              = vm_move t: Success
+            > on t
+              ! InvalidState: 't' is a template; clone it, or make it a VM first
+            > move t a
+              b <- t unregister
+            > done t off
+              a <- t register
+            > done t fails
+              * TaskFailed t vm_move: qemu: no
+              b <- register t Off
+              = vm_move t: SystemError
+        "#]],
+    );
+}
+
+#[test]
 fn a_host_with_too_little_or_without_the_files_is_refused() {
     check(
         "host a; host b; datastore fast; create v with 4 net; done v off; relocate v fast; done v off;
