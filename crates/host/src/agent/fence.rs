@@ -350,10 +350,11 @@ impl<D: Driver> Performer<D> {
     /// was stopped: the deletion is long answered.
     pub(super) async fn retire(&self, datastore: &str) -> Result<(), Fault> {
         let spec = self.spec();
-        let retired = match spec {
-            _ if self.is_elsewhere(datastore).await => Err(StartFailure::LeaseTaken),
-            Some(spec) => self.take_out(spec).await,
-            None => Ok(()),
+        let retired = match (self.is_elsewhere(datastore).await, spec) {
+            (Ok(true), _) => Err(StartFailure::LeaseTaken),
+            (Ok(false), Some(spec)) => self.take_out(spec).await,
+            (Ok(false), None) => Ok(()),
+            (Err(failure), _) => Err(failure),
         };
         let name = spec.map_or_else(|| self.vm.to_string(), |spec| spec.name.clone());
         retired.map_err(|failure| lease::fault(&name, &failure))
@@ -403,13 +404,13 @@ impl<D: Driver> Performer<D> {
 
     /// Whether another host has run the VM since this one had it. Who never had its lease may have
     /// the VM all the same: it came here without running.
-    async fn is_elsewhere(&self, datastore: &str) -> bool {
+    async fn is_elsewhere(&self, datastore: &str) -> Result<bool, StartFailure> {
         let leases = &self.tools.leases;
-        let newest = leases.newest_of(datastore, self.vm).await.ok().flatten();
-        let Some(SavedLease { lease, .. }) = newest else { return false };
+        let newest = leases.newest_of(datastore, self.vm).await?;
+        let Some(SavedLease { lease, .. }) = newest else { return Ok(false) };
         let is_later = self.before.is_none() || (self.epoch() > 0 && lease.epoch > self.epoch());
         let is_held = lease.state != LeaseState::Abandoned;
-        Some(lease.holder) != leases.holder() && is_held && is_later
+        Ok(Some(lease.holder) != leases.holder() && is_held && is_later)
     }
 
     /// Whether somebody has taken a newer lease than the one the VM runs under here. A datastore that

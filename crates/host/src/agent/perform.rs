@@ -293,7 +293,8 @@ impl<D: Driver> Performer<D> {
         power_on: bool,
         course: Course,
     ) -> (Result<PowerState, Fault>, After) {
-        // It was made before the answer was lost: to make it once more can only fail.
+        // It was made before the answer was lost. Were it made once more and that failed, what runs
+        // would be taken for what was not made.
         let is_made = self.before.is_some() && (!power_on || self.power == PowerState::On);
         if is_made {
             return (Ok(self.power), After::Same);
