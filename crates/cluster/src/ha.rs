@@ -405,9 +405,13 @@ impl Agent {
         }
         let takes_part =
             cluster.settings.enabled && cluster.member(self.host).is_some_and(|it| !it.standby);
+        let is_off = !cluster.settings.enabled;
         self.out.generation = cluster.generation;
         self.cluster = Some(cluster);
         if !takes_part {
+            if is_off {
+                self.take_back_given_up(now);
+            }
             self.stage = Stage::Idle;
             self.wake = None;
             self.note_role("HA is off here");

@@ -370,6 +370,17 @@ pub struct VmReport {
     pub epoch: u64,
     /// The guest's network address, if it said one.
     pub guest_address: Option<String>,
+    /// Whether it should run and does not, though nobody has stopped it.
+    #[serde(default)]
+    pub died: bool,
+}
+
+impl VmReport {
+    /// A VM that is like this and of which nothing else is known.
+    #[must_use]
+    pub const fn new(vm: VmId, power: PowerState) -> Self {
+        Self { vm, power, epoch: 0, guest_address: None, died: false }
+    }
 }
 
 /// What a host used over one sample period.

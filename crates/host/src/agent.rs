@@ -20,6 +20,7 @@ mod fence;
 mod ha;
 mod hooks;
 mod lanes;
+mod outcome;
 mod perform;
 mod relocation;
 mod sampling;
@@ -36,7 +37,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use racknest_cluster::record::host::{Claim, DriverKind};
-use racknest_cluster::record::migration::MigrationFigures;
 use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::migration::MigrationReply;
 use racknest_cluster::wire::{
@@ -55,7 +55,7 @@ use self::book::Book;
 use self::connection::{Caller, Connection, HelloError};
 use self::hooks::HookDesk;
 use self::lanes::{Cancelled, Job, Lanes};
-use self::perform::{After, Outcome, Performer, Tools};
+use self::perform::{Outcome, Performer, Tools};
 use self::sampling::Sampling;
 use self::streams::Disks;
 use self::waiting::{heard, messages, optional, tick};
@@ -369,7 +369,8 @@ impl<D: Driver> Agent<D> {
                 self.tell_ha(Input::Guest(vm));
             }
             Occurrence::Ha(order) => self.handle_order(order),
-            Occurrence::OutOfPatience(vm) => self.depart(vm),
+            Occurrence::OutOfPatience(vm) if self.is_departing(vm) => self.depart(vm),
+            Occurrence::OutOfPatience(_) => {}
             Occurrence::Hook(answer) => self.send(answer),
         }
     }
@@ -394,7 +395,8 @@ impl<D: Driver> Agent<D> {
         let Tools { driver, leases, .. } = self.tools.clone();
         let mounts = self.mounts.clone();
         let expected = self.expected.keys().copied().collect();
-        let adopting = adoption::adopt(driver, leases, mounts, records, expected);
+        let ha = self.ha.as_ref().and_then(HaEdge::kept);
+        let adopting = adoption::adopt(driver, leases, mounts, ha, records, expected);
         self.adoption = Some(Box::pin(adopting));
     }
 
@@ -417,7 +419,7 @@ impl<D: Driver> Agent<D> {
             if !matches!(job, Job::Resume(_)) {
                 self.unsettled.insert(vm);
             }
-            self.lanes.push(vm, job);
+            self.push_adoption(vm, job);
         }
         for vm in known {
             self.tell_ha_of(vm);
@@ -605,70 +607,13 @@ impl<D: Driver> Agent<D> {
         known.or_else(|| self.expected.get(&vm)).cloned()
     }
 
-    /// Takes in what is known of a VM after a job; what its move took, if it left.
-    fn note(&mut self, vm: VmId, after: After) -> Option<MigrationFigures> {
-        match after {
-            After::Same => {}
-            After::Known(record, power) => {
-                self.expected.remove(&vm);
-                self.book.set(record, power);
-            }
-            After::Epoch(epoch) => self.book.set_epoch(vm, epoch),
-            After::Forgotten => {
-                self.expected.remove(&vm);
-                self.book.remove(vm);
-            }
-            After::Left(figures) => {
-                self.book.remove(vm);
-                return figures;
-            }
-            After::Moved(record, power, figures) => {
-                self.book.set(record, power);
-                return figures;
-            }
-            After::Expected(record) => drop(self.expected.insert(vm, record)),
-        }
-        None
-    }
-
-    fn handle_outcome(&mut self, outcome: Outcome) {
-        let Outcome { vm, answer, after, news, started, reply } = outcome;
-        self.lanes.handle_done(vm);
-        self.cancels.remove(&vm);
-        let figures = self.note(vm, after);
-        self.connect_nics(vm);
-        if let Some((visitor, reply)) = reply
-            && let Some(answer) = self.visitors.remove(&visitor)
-        {
-            // It may have gone meanwhile; then it asks again.
-            let _ = answer.send(reply);
-        }
-        if let (Some((task, ..)), Some(figures)) = (&answer, figures) {
-            self.send(FromHost::Migrated { task: *task, figures });
-        }
-        self.unsettled.remove(&vm);
-        self.tell_ha_of(vm);
-        if let Some(result) = started {
-            self.tell_ha(Input::Started(vm, result));
-        }
-        if let Some((task, kind, result)) = answer {
-            self.book.set_answer(vm, task, kind, &result);
-            self.send(FromHost::Done { task, vm, result });
-        }
-        if let (Some(why), Some(report)) = (news, self.book.report(vm)) {
-            let reason = why.to_owned();
-            self.send(FromHost::VmChanged { report, died: false, reason });
-        }
-        self.let_in();
-    }
-
     fn handle_event(&mut self, event: VmEvent) {
         let VmEvent::PowerChanged { mut report, died, reason } = event;
         let vm = report.vm;
         self.book.set_power(vm, report.power);
         self.connect_nics(vm);
         self.tell_ha_of(vm);
-        if self.departing.contains(&vm) && report.power == PowerState::Off {
+        if self.is_departing(vm) && report.power == PowerState::Off {
             self.depart(vm);
         } else if died {
             tracing::warn!(%vm, reason, "a VM died");

@@ -125,6 +125,7 @@ pub enum Order {
 pub struct HaEdge {
     inputs: mpsc::UnboundedSender<Input>,
     orders: mpsc::UnboundedReceiver<Order>,
+    kept: Option<Arc<HaCluster>>,
 }
 
 impl HaEdge {
@@ -133,8 +134,28 @@ impl HaEdge {
     pub fn start(parts: HaParts) -> (Self, JoinHandle<()>) {
         let (inputs, told) = mpsc::unbounded_channel();
         let (wanted, orders) = mpsc::unbounded_channel();
-        let task = tokio::spawn(Runner::new(parts, wanted).run(told));
-        (Self { inputs, orders }, task)
+        let Kept { cluster, reports } = parts.file.as_deref().and_then(load).unwrap_or_default();
+        let kept = cluster.map(Arc::new);
+        let mut runner = Runner::new(parts, wanted);
+        runner.reports = reports.into();
+        let task = tokio::spawn(runner.run(kept.clone(), told));
+        (Self { inputs, orders, kept }, task)
+    }
+
+    /// An HA agent that is the test: gives it what the host's agent tells.
+    #[cfg(test)]
+    pub(crate) fn scripted(
+        kept: Option<HaCluster>,
+    ) -> (Self, mpsc::UnboundedSender<Order>, mpsc::UnboundedReceiver<Input>) {
+        let (inputs, told) = mpsc::unbounded_channel();
+        let (wanted, orders) = mpsc::unbounded_channel();
+        (Self { inputs, orders, kept: kept.map(Arc::new) }, wanted, told)
+    }
+
+    /// The cluster as it was known when this host's agent ended last.
+    #[must_use]
+    pub fn kept(&self) -> Option<Arc<HaCluster>> {
+        self.kept.clone()
     }
 
     /// Tells the HA agent something.
@@ -216,15 +237,16 @@ impl Runner {
         }
     }
 
-    async fn run(mut self, mut inputs: mpsc::UnboundedReceiver<Input>) {
+    async fn run(
+        mut self,
+        kept: Option<Arc<HaCluster>>,
+        mut inputs: mpsc::UnboundedReceiver<Input>,
+    ) {
         if let Some(host) = self.leases.holder() {
             self.appoint(host);
         }
-        if let Some(Kept { cluster, reports }) = self.file.as_deref().and_then(load) {
-            self.reports = reports.into();
-            if let Some(cluster) = cluster {
-                self.configure(cluster);
-            }
+        if let Some(cluster) = kept {
+            self.configure(cluster);
         }
         loop {
             self.open_wires().await;
@@ -274,7 +296,7 @@ impl Runner {
         match input {
             Input::Host(host) => self.appoint(host),
             Input::Cluster(cluster) => {
-                self.configure(*cluster);
+                self.configure(Arc::from(cluster));
                 self.is_behind = true;
             }
             Input::Vm(vm) => {
@@ -318,7 +340,7 @@ impl Runner {
         }
     }
 
-    fn configure(&mut self, cluster: HaCluster) {
+    fn configure(&mut self, cluster: Arc<HaCluster>) {
         let is_older = |known: &Arc<HaCluster>| {
             known.id == cluster.id && known.generation > cluster.generation
         };
@@ -331,7 +353,6 @@ impl Runner {
         self.names = cluster.members.iter().filter_map(named).collect();
         self.ids = self.names.iter().map(|(id, name)| (name.clone(), *id)).collect();
         self.leases.set_cluster(cluster.id);
-        let cluster = Arc::new(cluster);
         self.cluster = Some(Arc::clone(&cluster));
         self.handle(Event::Configured(cluster));
         self.tell_storage();
@@ -363,7 +384,7 @@ impl Runner {
                         known.id == cluster.id && known.generation < cluster.generation
                     })
                 {
-                    self.configure(HaCluster::clone(cluster));
+                    self.configure(Arc::new(HaCluster::clone(cluster)));
                     self.is_behind = true;
                 }
                 self.handle(Event::Received { from, message: *message });

@@ -119,11 +119,10 @@ mod tests {
         let spec = testing::spec(number);
         let request = Request::Reconfigure { spec: spec.clone(), discard: vec![] };
         let unfinished = Unfinished { task: TaskId::from_raw(9), request };
+        let registration = Registration { spec, power: PowerState::On };
         RegistryRecord {
-            registration: Registration { spec, power: PowerState::On },
             unfinished: Some(Box::new(unfinished)),
-            expected_by: None,
-            epoch: number,
+            ..RegistryRecord::new(registration, number)
         }
     }
 

@@ -88,6 +88,9 @@ pub trait Driver: Migrate + Relocate {
     /// or soon will be.
     fn kill(&self, vm: VmId) -> impl Future<Output = Result<(), Fault>> + Send;
 
+    /// Whether a VM's process runs here now.
+    fn runs(&self, vm: VmId) -> bool;
+
     /// Whether a process, on whichever host, has a disk of this VM open for writing.
     ///
     /// # Errors

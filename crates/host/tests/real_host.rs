@@ -159,7 +159,7 @@ async fn a_guest_outlives_its_agent_and_is_adopted() {
 
     let (agent, stop) = site.agent();
     let (mut control, vms) = site.connect().await;
-    assert_eq!(vms, [VmReport { vm: VM, power: PowerState::On, epoch: 1, guest_address: None }]);
+    assert_eq!(vms, [VmReport { epoch: 1, ..VmReport::new(VM, PowerState::On) }]);
     // The manager, too, may have been killed before it had the answer: nothing is started twice.
     assert_eq!(ask(&mut control, 1, create).await, Ok(PowerState::On));
     assert_eq!(site.pid(), Some(pid));
@@ -173,7 +173,7 @@ async fn a_guest_outlives_its_agent_and_is_adopted() {
     }
     let (agent, stop) = site.agent();
     let (mut control, vms) = site.connect().await;
-    assert_eq!(vms, [VmReport { vm: VM, power: PowerState::On, epoch: 2, guest_address: None }]);
+    assert_eq!(vms, [VmReport { epoch: 2, ..VmReport::new(VM, PowerState::On) }]);
     assert_ne!(site.pid().expect("QEMU runs again"), pid);
 
     assert_eq!(ask(&mut control, 2, Request::PowerOff).await, Ok(PowerState::Off));

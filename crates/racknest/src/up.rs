@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use racknest_api::operation::Nothing;
 use racknest_api::v1::about::BoxAbout;
+use racknest_api::v1::alarm::{AlarmStateFilter, AlarmStates};
 use racknest_api::v1::task::{Task, TaskFilter, TaskList, TaskState};
 use racknest_types::bytes::Bytes;
 use racknest_underlay::OutletState;
@@ -30,6 +32,7 @@ use crate::deployment::config::{BootName, DriverName, File};
 use crate::deployment::guest::Guest;
 use crate::deployment::{self, Deployment, Overrides, actual, plan};
 use crate::login::log_in;
+use crate::print::Progress;
 use crate::profile::{Profiles, boxes_directory};
 use crate::{down, print, status};
 
@@ -39,6 +42,12 @@ const LISTEN: SocketAddr =
 
 /// How long the manager may take to answer. A store of 100,000 VMs is read in seconds.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// How long HA may take to start what has died with its hosts.
+const RESTART_MAX: Duration = Duration::from_secs(60);
+
+/// The alarm of a VM that died.
+const VM_DIED: &str = "VM died";
 
 /// How often the manager may end before it answers: it may have met a port that is just let go.
 const STARTS_MAX: u32 = 3;
@@ -118,7 +127,7 @@ impl UpArgs {
 
 /// Brings a box up.
 pub(crate) fn up(args: &UpArgs, setting: &Setting) -> anyhow::Result<()> {
-    let clock = Stopwatch::start();
+    let (clock, began) = (Stopwatch::start(), Timestamp::now());
     let ground = Ground::survey(args, setting)?;
     if args.print {
         print::line(deployment::print(&ground.file).trim_end());
@@ -161,7 +170,7 @@ pub(crate) fn up(args: &UpArgs, setting: &Setting) -> anyhow::Result<()> {
     };
     let file = keep_port(&ground.home, file)?;
     let client = log_in(&ground.home, &client)?;
-    let restarted = bring_back(&ground, &file, &client)?;
+    let restarted = bring_back(&ground, &file, &client, began)?;
     if !ground.is_deployed {
         deploy(&ground, &client)?;
     }
@@ -498,7 +507,12 @@ fn last_lines(log: &Path) -> String {
 }
 
 /// Waits until the hosts of a box that was there are connected and its VMs run as they did.
-fn bring_back(ground: &Ground, file: &BoxFile, client: &Client) -> anyhow::Result<u32> {
+fn bring_back(
+    ground: &Ground,
+    file: &BoxFile,
+    client: &Client,
+    began: Timestamp,
+) -> anyhow::Result<u32> {
     if ground.existing.is_none() {
         return Ok(0);
     }
@@ -511,8 +525,35 @@ fn bring_back(ground: &Ground, file: &BoxFile, client: &Client) -> anyhow::Resul
     let hosts = file.hosts.iter().map(|entry| entry.name.clone());
     let hosts: Vec<String> = hosts.filter(|name| !is_off(name)).collect();
     wait_connected(client, &hosts, |_| {})?;
-    // A host says hello when it has taken over or started again all of its VMs.
+    // A host says hello when it has taken over or started again all of its VMs but those that HA
+    // starts, which are in its list of the dead until then.
+    wait_restarted(client, began)?;
     Ok(actual::summary(client)?.vms_powered_on)
+}
+
+/// Waits for HA to start what has died with its host since then. What it cannot start is told, and
+/// no reason to say that the box is not up.
+fn wait_restarted(client: &Client, began: Timestamp) -> anyhow::Result<()> {
+    let clock = Stopwatch::start();
+    let mut progress: Option<(Progress, u64)> = None;
+    loop {
+        let states = client.call::<AlarmStates>(&[], &AlarmStateFilter::default(), &Nothing {})?;
+        let states = states.items.into_iter().filter(|state| state.since >= began);
+        let dead = states.filter(|state| state.alarm.name == VM_DIED).count();
+        let dead = u64::try_from(dead).unwrap_or(u64::MAX);
+        match progress.as_ref() {
+            None if dead == 0 => return Ok(()),
+            None => progress = Some((Progress::start("HA restarts what ran before", dead), dead)),
+            Some((progress, all)) => progress.set(all.saturating_sub(dead)),
+        }
+        if (dead == 0 || clock.has_passed(RESTART_MAX))
+            && let Some((progress, all)) = progress
+        {
+            progress.finish(&format!("{} of {all} VMs", all.saturating_sub(dead)));
+            return Ok(());
+        }
+        pause(LOOK);
+    }
 }
 
 /// Waits for what a start that was interrupted has left at work: the manager carries on alone, and

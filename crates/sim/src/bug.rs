@@ -46,6 +46,8 @@ pub enum Bug {
     DisarmedActs,
     /// A restarted agent starts what it ran, without looking who runs it.
     AdoptedWithoutLooking,
+    /// A host that has its power back starts its VMs at once, in no order.
+    RestartedUnasked,
     /// The manager asks hosts before it has saved what it asks.
     ActBeforeSave,
     /// Hosts do not say under which epoch they run a VM, so the manager gives it to the wrong one.
@@ -57,13 +59,13 @@ impl Bug {
     #[must_use]
     pub const fn emphasis(self) -> Emphasis {
         match self {
-            Self::DependenciesIgnored => Emphasis::Chains,
+            Self::DependenciesIgnored | Self::RestartedUnasked => Emphasis::Chains,
             Self::ActBeforeSave => Emphasis::Manager,
+            Self::LeaseNotAtomic => Emphasis::Races,
             Self::RetryNever => Emphasis::Starts,
             Self::MassFailureNotHeld => Emphasis::Groups,
             Self::IsolatedDoesNotStop => Emphasis::Isolation,
             Self::StartWithoutLease
-            | Self::LeaseNotAtomic
             | Self::LockNotChecked
             | Self::LeaseNotDurable
             | Self::BeatNotCompared
@@ -79,7 +81,7 @@ impl Bug {
     }
 
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::StartWithoutLease,
         Self::LeaseNotAtomic,
         Self::LockNotChecked,
@@ -96,6 +98,7 @@ impl Bug {
         Self::MassFailureNotHeld,
         Self::DisarmedActs,
         Self::AdoptedWithoutLooking,
+        Self::RestartedUnasked,
         Self::ActBeforeSave,
         Self::EpochNotReported,
     ];

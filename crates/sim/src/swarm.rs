@@ -88,6 +88,8 @@ pub enum Emphasis {
     Manager,
     /// Hosts that start no VM, and VMs that crash.
     Starts,
+    /// Hosts that come back when HA has begun to look for others, and users who do not wait for HA.
+    Races,
     /// Power cuts of most hosts at once.
     Groups,
     /// Hosts that are cut off, and are to power off their VMs then.
@@ -103,6 +105,7 @@ impl Swarm {
             Emphasis::None => return (swarm, site),
             Emphasis::Manager => swarm.faults = [FaultKind::ManagerDies].into(),
             Emphasis::Starts => swarm.faults = [FaultKind::StartsFail, FaultKind::GuestDies].into(),
+            Emphasis::Races => swarm.faults = RACES.to_vec(),
             Emphasis::Groups => {
                 swarm.faults = [FaultKind::GroupPower].into();
                 swarm.quality = Quality::GOOD;
@@ -121,6 +124,7 @@ impl Swarm {
         swarm.settings.armed = true;
         swarm.user_gap_ms = match emphasis {
             Emphasis::Manager | Emphasis::Starts => 300,
+            Emphasis::Races => 50,
             Emphasis::None | Emphasis::Chains | Emphasis::Groups | Emphasis::Isolation => 0,
         };
         swarm.fault_gap_ms = swarm.fault_gap_ms.min(5_000);

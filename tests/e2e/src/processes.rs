@@ -72,10 +72,18 @@ impl Process {
     /// It is gone.
     #[must_use]
     pub fn parent(&self) -> u32 {
-        let stat = fs_err::read_to_string(format!("/proc/{}/stat", self.pid));
-        let stat = stat.expect("a process that has a parent is there");
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
-        parent.and_then(|pid| pid.parse().ok()).expect("a process has a parent")
+        self.parent_if_there().expect("a process that is there has a parent")
+    }
+
+    fn parent_if_there(&self) -> Option<u32> {
+        let stat = fs_err::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// Whether it is about to leave its work to one of these, which it has forked off for that.
+    #[must_use]
+    pub fn is_detaching(&self, others: &[Self]) -> bool {
+        others.iter().any(|it| it.words == self.words && it.parent_if_there() == Some(self.pid))
     }
 
     /// Whether the list of processes has it still, if only because nobody has asked how it ended.

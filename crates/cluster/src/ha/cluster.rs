@@ -18,6 +18,13 @@ use crate::wire::ha::{HaCluster, HaMember};
 const HEARTBEAT_DATASTORES: usize = 2;
 
 impl HaCluster {
+    /// Whether a VM that does not run and should is HA's to start.
+    #[must_use]
+    pub fn restarts(&self, vm: VmId) -> bool {
+        let Self { settings, .. } = self;
+        settings.enabled && settings.armed && self.priority(vm) != RestartPriority::Disabled
+    }
+
     /// The same, in the order that the questions below rely on.
     pub(super) fn sorted(self: Arc<Self>) -> Arc<Self> {
         let placement = &self.placement;

@@ -146,6 +146,7 @@ impl Agent {
     }
 
     fn respond_to_isolation(&mut self, now: Timestamp, cluster: &HaCluster) {
+        self.hand_over_given_up(now, cluster);
         for vm in self.local.running().collect::<Vec<_>>() {
             let how = match cluster.isolation_response(vm) {
                 IsolationResponse::LeavePoweredOn => continue,
@@ -162,6 +163,24 @@ impl Agent {
         }
     }
 
+    /// Nobody hears that this host has given VMs up: their leases say it, or where nobody can run
+    /// them it takes them back.
+    fn hand_over_given_up(&mut self, now: Timestamp, cluster: &HaCluster) {
+        for vm in self.local.given_up().collect::<Vec<_>>() {
+            if self.another_can_run(now, cluster, vm) {
+                self.local.note_response(vm);
+                self.out.actions.push_back(Action::Stop { vm, how: StopKind::Abandon });
+            } else if self.reaches_home(now, cluster, vm) {
+                self.local.take_back(vm, now);
+            }
+        }
+    }
+
+    fn reaches_home(&self, now: Timestamp, cluster: &HaCluster, vm: VmId) -> bool {
+        let datastore = self.local.datastore(vm);
+        datastore.is_some_and(|it| self.datastores.reaches(now, it, cluster.timings()))
+    }
+
     fn others(&self, cluster: &HaCluster) -> String {
         match cluster.peers(self.host).count() {
             1 => "the other host".into(),
@@ -173,8 +192,7 @@ impl Agent {
     fn another_can_run(&self, now: Timestamp, cluster: &HaCluster, vm: VmId) -> bool {
         let Some(datastore) = self.local.datastore(vm) else { return false };
         let timings = cluster.timings();
-        if !self.datastores.reaches(now, datastore, timings)
-            || cluster.priority(vm) == RestartPriority::Disabled
+        if !self.reaches_home(now, cluster, vm) || cluster.priority(vm) == RestartPriority::Disabled
         {
             return false;
         }

@@ -162,6 +162,11 @@ impl Watches {
         self.hosts.get(&host).is_some_and(|it| it.list.change != 0)
     }
 
+    /// Whether every live host has told its VMs: what one has given up may go before what others have.
+    pub(super) fn all_have_told(&self) -> bool {
+        self.hosts.values().all(|it| it.health != HostHealth::Live || it.list.change != 0)
+    }
+
     /// VMs that hosts have stopped for others to run, by host and epoch.
     pub(super) fn given_up(&self) -> BTreeMap<VmId, (HostId, u64)> {
         let is_heard =

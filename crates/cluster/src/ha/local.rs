@@ -1,8 +1,10 @@
 //! The VMs of the agent's own host.
 //!
 //! A VM whose process died is started again here, under a newer epoch, on the retry schedule; when
-//! that fails again and again the host gives it up, and the primary finds it another one. A VM
-//! whose lease another host has is killed: it runs there.
+//! that fails again and again the host gives it up, and the primary finds it another one. A VM that
+//! an agent finds dead at its start is given up at once: the host may have lost its power, and many
+//! VMs with it, and only the primary knows in which order they go. A VM whose lease another host
+//! has is killed: it runs there.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -15,7 +17,7 @@ use racknest_types::time::Timestamp;
 
 use super::outbox::millis;
 use super::{Action, Agent, LeasesWanted, LocalVm, StartFailure, StopKind};
-use crate::record::ha::{HaTimings, RestartPriority};
+use crate::record::ha::HaTimings;
 use crate::record::lease::{LeaseState, RunLease};
 use crate::wire::ha::{DatastoreSight, HaCluster, HaNews};
 use crate::wire::ha_message::VmBeat;
@@ -166,6 +168,25 @@ impl Local {
         }
     }
 
+    pub(super) fn knows(&self, vm: VmId) -> bool {
+        self.vms.contains_key(&vm)
+    }
+
+    /// Starts a VM here after all that was given up.
+    pub(super) fn take_back(&mut self, vm: VmId, now: Timestamp) {
+        if let Some(own) = self.vms.get_mut(&vm) {
+            own.given_up = false;
+            own.retry = Some(Retry { attempts: 0, step: RetryStep::At(now) });
+            self.change += 1;
+        }
+    }
+
+    /// The VMs that were given up, do not run and are not handed over.
+    pub(super) fn given_up(&self) -> impl Iterator<Item = VmId> {
+        let is_silent = |own: &&OwnVm| own.given_up && !own.vm.running && !own.responded;
+        self.vms.values().filter(is_silent).map(|own| own.vm.vm)
+    }
+
     /// Takes in how a VM is now; true if it was being started after its process died, and runs.
     fn changed(&mut self, vm: LocalVm) -> bool {
         self.change += 1;
@@ -197,14 +218,16 @@ impl Agent {
     pub(super) fn vm_changed(&mut self, now: Timestamp, vm: LocalVm) {
         let id = vm.vm;
         let (died, running) = (vm.died, vm.running);
-        let acts = self.cluster.as_ref().is_some_and(|it| {
-            it.settings.enabled && it.settings.armed && it.priority(id) != RestartPriority::Disabled
-        });
+        let acts = self.cluster.as_ref().is_some_and(|it| it.restarts(id));
+        let is_known = self.local.knows(id);
         let pause = millis(self.timings().retry_ms[0]);
         let epoch = vm.epoch;
         if self.local.changed(vm) {
             let (host, why) = (self.host, format!("under epoch {epoch}"));
             self.out.report(HaNews::Restarted { vm: id, host }, why);
+        }
+        if died && acts && !is_known {
+            return self.local.give_up(id);
         }
         let Some(own) = self.local.vms.get_mut(&id).filter(|_| !running) else { return };
         if died && acts && !own.given_up && !own.lost {
@@ -345,7 +368,9 @@ impl Agent {
         let host = self.host;
         match result {
             Ok(epoch) => {
-                own.retry = None;
+                // Its process may have died again before this was told.
+                let again = RetryStep::At(now + millis(timings.retry_ms[0]));
+                own.retry = own.vm.died.then_some(Retry { attempts: 0, step: again });
                 let why = format!("under epoch {epoch}");
                 self.out.report(HaNews::Restarted { vm, host }, why);
             }
@@ -367,6 +392,14 @@ impl Agent {
             }
         }
         self.local.change += 1;
+    }
+
+    /// Starts VMs here that were given up to a cluster in which HA is off by now.
+    pub(super) fn take_back_given_up(&mut self, now: Timestamp) {
+        for vm in self.local.given_up().collect::<Vec<_>>() {
+            self.local.take_back(vm, now);
+        }
+        self.retry_local(now, &self.timings());
     }
 
     /// Does what is due for the VMs of this host; gives the time when more is.

@@ -2,7 +2,8 @@
 //!
 //! Rules that say *must* bind; claims do not, but for a VM that no host could hold alone: running
 //! with less memory than claimed is better than not running. Dedicated failover hosts come first,
-//! a host where the last attempt failed last, and else the one with the most room.
+//! a host where the last attempt failed last. A host that has its power back and had the VM before
+//! gets it again, else the one with the most room does.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -20,8 +21,9 @@ use crate::wire::VmSpec;
 use crate::wire::ha::{HaCluster, HaMember, HostHealth};
 
 /// How good a host is, the lowest best: whether the last attempt failed there, whether it is no
-/// failover host, its load, and its id so that equals have an order.
-type Score = (bool, bool, u64, HostId);
+/// failover host, whether the VM was elsewhere, the host's load, and its id so that equals have an
+/// order.
+type Score = (bool, bool, bool, u64, HostId);
 
 /// The most reasons that are told why a VM cannot be placed.
 const REASONS_MAX: usize = 5;
@@ -64,19 +66,24 @@ impl Restarts {
             }
             let is_last_resort = job.failed_on == Some(member.id);
             let is_spare = is_failover_host(view.cluster, member);
-            let score =
-                (is_last_resort, !is_spare, self.load_permille(member, &job.spec), member.id);
+            let was_there = job.prefers == Some(member.id);
+            let load = self.load_permille(member, &job.spec);
+            let score = (is_last_resort, !is_spare, !was_there, load, member.id);
             if best.is_none_or(|best| score < best.0) {
                 best = Some((score, member));
             }
         }
-        let Some(((_, no_spare, load, host), member)) = best else {
+        let Some(((_, no_spare, was_elsewhere, load, host), member)) = best else {
             return Err(match reasons.is_empty() {
                 true => "the cluster has no hosts".into(),
                 false => some_of(&reasons),
             });
         };
-        let kind = if no_spare { "has the most room" } else { "is a failover host" };
+        let kind = match (no_spare, was_elsewhere) {
+            (false, _) => "is a failover host",
+            (true, false) => "had it before",
+            (true, true) => "has the most room",
+        };
         Ok((host, format!("{} {kind}, {load} per mille with it", member.name)))
     }
 

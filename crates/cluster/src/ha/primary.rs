@@ -196,7 +196,7 @@ impl Primary {
         let looked = self.looking.values().map(|since| *since + patience).min();
         let is_due = self.due || self.plan_at.is_some_and(|at| at <= now);
         let may_heal = view.cluster.settings.armed && !self.healing.is_held();
-        if is_due && may_heal && self.looking.is_empty() {
+        if is_due && may_heal && self.looking.is_empty() && self.watches.all_have_told() {
             self.due = false;
             self.plan_at = self.restarts.plan(view, &self.watches);
         }

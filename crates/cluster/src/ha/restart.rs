@@ -83,6 +83,8 @@ pub(super) struct Job {
     pub(super) spec: VmSpec,
     /// The epoch of the lease that is replaced.
     epoch: u64,
+    /// Where it ran and died, with a host that lives again: there it goes, other things being equal.
+    pub(super) prefers: Option<HostId>,
     why: String,
     pub(super) step: Step,
     pub(super) attempts: u8,
@@ -244,6 +246,12 @@ impl Restarts {
         hosts
     }
 
+    /// Whether the holder of a lease has given it up; a newer one, no.
+    fn has_given_up(&self, lease: &RunLease) -> bool {
+        let given_up = self.given_up.get(&lease.spec.id);
+        given_up.is_some_and(|it| it.0 == lease.holder && it.1 >= lease.epoch)
+    }
+
     /// Takes in leases.
     pub(super) fn read(&mut self, view: &mut View<'_>, watches: &Watches, reading: Reading<'_>) {
         let datastore: Arc<str> = reading.datastore.into();
@@ -271,7 +279,7 @@ impl Restarts {
                 datastore: datastore.clone(),
                 epoch: lease.epoch,
                 holder: lease.holder,
-                runs: lease.state == LeaseState::Running,
+                runs: lease.state == LeaseState::Running && !self.has_given_up(&lease),
                 memory: lease.spec.config.memory,
             };
             let runs = seen.runs;
@@ -315,7 +323,7 @@ impl Restarts {
             (LeaseState::Running, Some(_)) => match watches.health(holder) {
                 Some(HostHealth::Dead) => Some(format!("{name} is dead")),
                 Some(HostHealth::Live) => {
-                    if self.given_up.get(&vm).is_some_and(|it| it.0 == holder) {
+                    if self.has_given_up(lease) {
                         return Some(format!("{name} has given it up"));
                     }
                     // A start may take a lease and fail.
@@ -368,6 +376,8 @@ impl Restarts {
             return;
         }
         let step = Step::Waiting { until: view.now + millis(pause_ms(view.cluster.timings(), 0)) };
+        let is_running = lease.state == LeaseState::Running;
+        let prefers = (is_running && self.has_given_up(&lease)).then_some(lease.holder);
         if let Some(job) = self.job_mut(vm) {
             let is_new = match job.step {
                 Step::Waiting { .. } => false,
@@ -386,7 +396,7 @@ impl Restarts {
                 job.step = step;
                 job.ready_from = None;
             }
-            job.epoch = lease.epoch;
+            (job.epoch, job.prefers) = (lease.epoch, prefers);
             job.spec = lease.spec;
             job.why = why;
             return;
@@ -394,6 +404,7 @@ impl Restarts {
         let job = Job {
             spec: lease.spec,
             epoch: lease.epoch,
+            prefers,
             why,
             step,
             attempts: 0,

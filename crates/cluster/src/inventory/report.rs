@@ -198,7 +198,7 @@ impl Inventory {
                 None => unknown.push(Registration { spec: self.spec(vm), power: vm.power }),
                 Some(report) => {
                     let reason = "while the manager did not see it";
-                    self.handle_vm_changed(now, host, &report.clone(), false, reason);
+                    self.handle_vm_changed(now, host, &report.clone(), report.died, reason);
                 }
             }
         }

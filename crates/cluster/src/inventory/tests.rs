@@ -208,7 +208,7 @@ impl World {
             "mark_template" => it.vm_mark_template(now, USER, vm),
             "died" => {
                 let host = it.vm(vm)?.host;
-                let report = VmReport { vm, power: PowerState::Off, epoch: 0, guest_address: None };
+                let report = VmReport::new(vm, PowerState::Off);
                 let reason = "qemu: killed".into();
                 let message = FromHost::VmChanged { report, died: true, reason };
                 it.handle_host_message(now, host, message);
@@ -410,7 +410,7 @@ fn report(inventory: &Inventory, text: &str) -> VmReport {
     let (power, epoch) = power.split_once(':').unwrap_or((power, "0"));
     let power = if power == "on" { PowerState::On } else { PowerState::Off };
     let vm = inventory.find_vm(name).unwrap_or(VmId::from_raw(9999));
-    VmReport { vm, power, epoch: epoch.parse().unwrap(), guest_address: None }
+    VmReport { epoch: epoch.parse().unwrap(), ..VmReport::new(vm, power) }
 }
 
 fn clone_of(source: VmId, prefix: &str, numbers: [&str; 3], how: &str) -> CloneVm {

@@ -7,7 +7,9 @@
 //! | the newest lease | runs | should run | then |
 //! |---|---|---|---|
 //! | another host's, newer | yes or no | | its copy here is killed, the VM forgotten |
-//! | ours, or none | no | yes | started again, under a new one |
+//! | ours, `Running`, or not read | no | yes | HA says where it runs again, and when |
+//! | the same, of a VM that is not HA's; or none | no | yes | started again, under a new one |
+//! | ours, `Running`, of a guest that HA has shut down | yes or no | yes | its end is awaited, and it is abandoned |
 //! | ours, `Running` | no | no | given back |
 //! | ours, not `Running`, or none | yes | yes | taken again |
 //! | ours, `Running`, of a VM that the registry does not have | no | | started: killed between lease and registry |
@@ -18,6 +20,7 @@ use futures::StreamExt;
 use racknest_cluster::ha::StopKind;
 use racknest_cluster::record::lease::{LeaseState, RunLease};
 use racknest_cluster::record::vm::PowerState;
+use racknest_cluster::wire::ha::HaCluster;
 use racknest_cluster::wire::{Registration, VmReport, VmSpec};
 use racknest_types::id::VmId;
 
@@ -46,6 +49,7 @@ pub(super) async fn adopt<D: Driver>(
     driver: Arc<D>,
     leases: Leases,
     mounts: Mounts,
+    ha: Option<Arc<HaCluster>>,
     records: Vec<RegistryRecord>,
     expected: Vec<VmId>,
 ) -> Adopted {
@@ -66,13 +70,15 @@ pub(super) async fn adopt<D: Driver>(
         let vm = record.registration.spec.id;
         let report = adopted.reports.iter().find(|report| report.vm == vm);
         let power = report.map_or(PowerState::Off, |report| report.power);
-        // Without a look at its lease nothing is given up, and a start will look again.
+        let is_read = newest.is_ok();
         let newest = newest.ok().flatten().map(|saved| saved.lease);
         let is_own = newest.as_ref().is_some_and(|lease| Some(lease.holder) == leases.holder());
         if let Some(lease) = newest.as_ref().filter(|lease| is_own && lease.epoch > record.epoch) {
             adopted.epochs.push((vm, lease.epoch));
         }
-        if let Some(job) = job(record, power, newest.as_ref(), is_own) {
+        let is_for_ha = ha.as_ref().is_some_and(|cluster| cluster.restarts(vm));
+        let sight = Sight { newest, is_read, is_own, is_for_ha };
+        if let Some(job) = job(record, power, &sight) {
             adopted.jobs.push((vm, job));
         }
     }
@@ -89,16 +95,25 @@ fn adoptable(record: &RegistryRecord) -> Registration {
     registration
 }
 
-/// What is to be done about a VM; see the table at the top.
-fn job(
-    record: &RegistryRecord,
-    power: PowerState,
-    newest: Option<&RunLease>,
+/// What else says how a VM should be.
+#[derive(Debug)]
+struct Sight {
+    /// Its newest lease.
+    newest: Option<RunLease>,
+    /// Whether leases could be read at all. Without that nothing is given up, and a start looks again.
+    is_read: bool,
+    /// Whether it is this host's.
     is_own: bool,
-) -> Option<Job> {
+    /// Whether HA restarts it.
+    is_for_ha: bool,
+}
+
+/// What is to be done about a VM; see the table at the top.
+fn job(record: &RegistryRecord, power: PowerState, sight: &Sight) -> Option<Job> {
+    let Sight { is_own, is_read, is_for_ha, .. } = *sight;
     let wanted = record.registration.power;
-    let state = newest.map(|lease| lease.state);
-    if let Some(lease) = newest.filter(|_| !is_own) {
+    let state = sight.newest.as_ref().map(|lease| lease.state);
+    if let Some(lease) = sight.newest.as_ref().filter(|_| !is_own) {
         let concerns =
             [wanted, power].contains(&PowerState::On) || lease.state == LeaseState::Running;
         if lease.epoch > record.epoch && concerns {
@@ -113,15 +128,17 @@ fn job(
         // Any host may start it, and HA says which.
         return is_running.then_some(Job::Stop(StopKind::Abandon));
     }
+    let is_held = is_own && state == Some(LeaseState::Running);
+    if record.is_leaving && wanted == PowerState::On && is_held {
+        let how = if is_running { StopKind::ShutDownThenAbandon } else { StopKind::Abandon };
+        return Some(Job::Stop(how));
+    }
     match wanted {
+        PowerState::On if !is_running && is_for_ha && (is_held || !is_read) => None,
         PowerState::On if !is_running || state != Some(LeaseState::Running) => {
             Some(Job::StartAgain)
         }
-        PowerState::Off | PowerState::Suspended
-            if !is_running && is_own && state == Some(LeaseState::Running) =>
-        {
-            Some(Job::StayOff)
-        }
+        PowerState::Off | PowerState::Suspended if !is_running && is_held => Some(Job::StayOff),
         PowerState::On | PowerState::Off | PowerState::Suspended => None,
     }
 }
@@ -163,19 +180,25 @@ mod tests {
     use super::*;
     use crate::testing::spec;
 
+    fn sight(lease: Option<(u64, u64, LeaseState)>) -> Sight {
+        let newest = lease.map(|(holder, epoch, state)| {
+            let holder = HostId::from_raw(holder);
+            RunLease { epoch, holder, cluster: None, state, spec: spec(7) }
+        });
+        let is_own = newest.as_ref().is_some_and(|lease| lease.holder == HostId::from_raw(1));
+        Sight { newest, is_read: true, is_own, is_for_ha: false }
+    }
+
+    fn record(wanted: PowerState) -> RegistryRecord {
+        RegistryRecord::new(Registration { spec: spec(7), power: wanted }, 5)
+    }
+
     fn fate(
         wanted: PowerState,
         power: PowerState,
         lease: Option<(u64, u64, LeaseState)>,
     ) -> Option<Job> {
-        let registration = Registration { spec: spec(7), power: wanted };
-        let record = RegistryRecord { registration, unfinished: None, expected_by: None, epoch: 5 };
-        let lease = lease.map(|(holder, epoch, state)| {
-            let holder = HostId::from_raw(holder);
-            RunLease { epoch, holder, cluster: None, state, spec: spec(7) }
-        });
-        let is_own = lease.as_ref().is_some_and(|lease| lease.holder == HostId::from_raw(1));
-        job(&record, power, lease.as_ref(), is_own)
+        job(&record(wanted), power, &sight(lease))
     }
 
     #[test]
@@ -194,5 +217,33 @@ mod tests {
         assert_eq!(fate(Off, Off, Some((1, 5, Running))), Some(Job::StayOff));
         assert_eq!(fate(Off, On, Some((1, 5, Running))), None, "the repeated request stops it");
         assert_eq!(fate(On, Off, Some((1, 6, Abandoned))), None);
+    }
+    #[test]
+    fn what_died_is_started_by_ha_where_there_is_ha() {
+        use LeaseState::Running;
+        use PowerState::{Off, On};
+
+        let for_ha = |lease| Sight { is_for_ha: true, ..sight(lease) };
+        assert_eq!(job(&record(On), Off, &for_ha(Some((1, 5, Running)))), None);
+        let unread = Sight { is_read: false, ..for_ha(None) };
+        assert_eq!(job(&record(On), Off, &unread), None);
+        let unleased = job(&record(On), Off, &for_ha(None));
+        assert_eq!(unleased, Some(Job::StartAgain), "HA knows a VM by its lease");
+        assert_eq!(job(&record(On), On, &for_ha(Some((1, 5, Running)))), None);
+    }
+
+    #[test]
+    fn a_guest_that_ha_has_asked_to_shut_down_is_given_away() {
+        use LeaseState::{Running, Stopped};
+        use PowerState::{Off, On};
+
+        let leaving = |wanted| RegistryRecord { is_leaving: true, ..record(wanted) };
+        let own = sight(Some((1, 5, Running)));
+        let asked = Some(Job::Stop(StopKind::ShutDownThenAbandon));
+        assert_eq!(job(&leaving(On), On, &own), asked);
+        assert_eq!(job(&leaving(On), Off, &own), Some(Job::Stop(StopKind::Abandon)));
+        assert_eq!(job(&leaving(Off), Off, &own), Some(Job::StayOff), "a user stopped it since");
+        let stopped = sight(Some((1, 6, Stopped)));
+        assert_eq!(job(&leaving(Off), Off, &stopped), None);
     }
 }

@@ -164,11 +164,10 @@ impl<D: Driver> Performer<D> {
             let line = format!("it has VM '{}' already", offer.spec.name);
             return (MigrationReply::Refused(Fault::state(line)), After::Same);
         }
+        let registration = Registration { spec: offer.spec, power: PowerState::Off };
         let record = RegistryRecord {
-            registration: Registration { spec: offer.spec, power: PowerState::Off },
-            unfinished: None,
-            epoch: offer.epoch,
             expected_by: Some(offer.task),
+            ..RegistryRecord::new(registration, offer.epoch)
         };
         if let Err(fault) = self.tools.registry.save(&record).await {
             return (MigrationReply::Refused(fault), After::Same);
@@ -242,5 +241,5 @@ impl<D: Driver> Performer<D> {
 /// A VM that was expected, as this host's own.
 fn owned(expected: RegistryRecord, epoch: u64) -> RegistryRecord {
     let registration = Registration { power: PowerState::On, ..expected.registration };
-    RegistryRecord { registration, unfinished: None, epoch, expected_by: None }
+    RegistryRecord::new(registration, epoch)
 }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use racknest_cluster::ha::LocalVm;
 use racknest_cluster::record::vm::PowerState;
-use racknest_cluster::wire::{Registration, Request, VmReport, VmSpec};
+use racknest_cluster::wire::{Request, VmReport, VmSpec};
 use racknest_types::fault::Fault;
 use racknest_types::id::{TaskId, VmId};
 
@@ -153,20 +153,26 @@ impl Known {
 
     /// The VM as the HA agent is told.
     pub(super) fn local(&self) -> LocalVm {
-        let Registration { spec, power } = &self.record.registration;
+        let spec = &self.record.registration.spec;
         let running = self.power == PowerState::On;
         LocalVm {
             vm: spec.id,
             datastore: spec.home.datastore.clone(),
             epoch: self.record.epoch,
             running,
-            died: *power == PowerState::On && self.power == PowerState::Off,
+            died: self.has_died(),
         }
     }
 
+    /// Whether it should run and does not.
+    fn has_died(&self) -> bool {
+        let wanted = self.record.registration.power;
+        wanted == PowerState::On && self.power == PowerState::Off
+    }
+
     fn report(&self, vm: VmId) -> VmReport {
-        let epoch = self.record.epoch;
-        VmReport { vm, power: self.power, epoch, guest_address: self.address_if_on() }
+        let (epoch, died) = (self.record.epoch, self.has_died());
+        VmReport { vm, power: self.power, epoch, guest_address: self.address_if_on(), died }
     }
 
     fn address_if_on(&self) -> Option<String> {
@@ -177,6 +183,8 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use racknest_cluster::wire::Registration;
+
     use super::*;
     use crate::testing::spec;
 

@@ -443,8 +443,7 @@ impl<D: Driver> Performer<D> {
         let Leased { mut epoch, unfinished, spec: old, .. } = leased;
         let spec = old.filter(|_| after.is_some()).unwrap_or(spec);
         let registration = Registration { spec, power: PowerState::On };
-        let mut record =
-            RegistryRecord { registration, unfinished: None, expected_by: None, epoch };
+        let mut record = RegistryRecord::new(registration, epoch);
         let started = self.start_saved(&mut record, unfinished, course).await;
         match started {
             Ok(()) => (Ok(record.epoch), After::Known(record, PowerState::On)),
@@ -526,8 +525,7 @@ impl<D: Driver> Performer<D> {
         match taken {
             Ok(epoch) => {
                 let registration = Registration { spec: spec.clone(), power: PowerState::On };
-                let record =
-                    RegistryRecord { registration, unfinished: None, expected_by: None, epoch };
+                let record = RegistryRecord::new(registration, epoch);
                 let saved = self.save_if_new(Some(&record), self.before.as_ref()).await;
                 (saved.map(|()| self.power), After::Known(record, self.power))
             }
@@ -547,9 +545,14 @@ impl<D: Driver> Performer<D> {
             return (Ok(self.power), After::Same);
         }
         if how == StopKind::ShutDownThenAbandon {
-            // Its end is an event, or the agent's patience ends; then it is abandoned.
+            // Its end is an event, or the agent's patience ends; then it is abandoned. Should the
+            // agent itself end before that, the next one goes on with it.
+            record.is_leaving = true;
+            if let Err(fault) = self.save_if_new(Some(&record), self.before.as_ref()).await {
+                tracing::warn!(vm = %self.vm, %fault, "an agent that starts anew will not know why the guest ends");
+            }
             let asked = self.drive(Request::Shutdown, course).await;
-            return (asked, After::Same);
+            return (asked, After::Known(record, self.power));
         }
         if let Err(fault) = self.tools.driver.kill(self.vm).await {
             return (Err(fault), After::Same);
@@ -569,6 +572,7 @@ impl<D: Driver> Performer<D> {
             }
         }
         record.registration.power = PowerState::Off;
+        record.is_leaving = false;
         match self.save_if_new(Some(&record), self.before.as_ref()).await {
             Ok(()) => (Ok(PowerState::Off), After::Known(record, PowerState::Off)),
             Err(fault) => (Err(fault), After::Known(record, PowerState::Off)),

@@ -245,8 +245,7 @@ impl<D: Driver> Performer<D> {
                 };
                 let wanted = stays.unwrap_or(power);
                 let registration = Registration { spec, power: wanted };
-                let record =
-                    RegistryRecord { registration, unfinished: None, expected_by: None, epoch };
+                let record = RegistryRecord::new(registration, epoch);
                 match self.settle(&record, during.as_ref()).await {
                     Ok(()) => (Ok(power), After::Known(record, power)),
                     Err(fault) => (Err(fault), After::Same),
@@ -315,7 +314,7 @@ impl<D: Driver> Performer<D> {
                 leased.map(|lease| epoch = lease.epoch).map_err(|f| lease::fault(&spec.name, &f));
         }
         let registration = Registration { spec, power: wanted };
-        let record = RegistryRecord { registration, unfinished: None, expected_by: None, epoch };
+        let record = RegistryRecord::new(registration, epoch);
         if done.is_ok() {
             done = self.save_if_new(Some(&record), self.before.as_ref()).await;
         }
@@ -406,7 +405,7 @@ impl<D: Driver> Performer<D> {
             After::Same | After::Epoch(_) => {
                 let epoch = if let After::Epoch(epoch) = after { epoch } else { record.epoch };
                 let registration = Registration { spec, power: wanted };
-                (RegistryRecord { registration, unfinished: None, expected_by: None, epoch }, power)
+                (RegistryRecord::new(registration, epoch), power)
             }
             After::Forgotten | After::Left(_) | After::Expected(_) => return (result, after),
         };
@@ -444,7 +443,7 @@ impl<D: Driver> Performer<D> {
         // A VM that is to start is saved as running with its lease.
         let saved = if wanted == PowerState::On { PowerState::Off } else { wanted };
         let registration = Registration { spec: spec.clone(), power: saved };
-        let record = RegistryRecord { registration, unfinished: None, expected_by: None, epoch };
+        let record = RegistryRecord::new(registration, epoch);
         if let Err(fault) = self.tools.registry.save(&record).await {
             return (Err(fault), After::Same);
         }
@@ -521,7 +520,7 @@ impl<D: Driver> Performer<D> {
         match request {
             Request::PowerOn(spec) => {
                 let registration = Registration { spec: spec.clone(), power: PowerState::On };
-                Some(RegistryRecord { registration, unfinished: None, expected_by: None, epoch })
+                Some(RegistryRecord::new(registration, epoch))
             }
             Request::PowerOff | Request::Shutdown => with_power(PowerState::Off),
             Request::Snapshot { .. }

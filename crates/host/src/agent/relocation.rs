@@ -328,7 +328,7 @@ impl Going<'_> {
         let power = self.before.registration.power;
         let registration = Registration { spec: self.way.to.clone(), power };
         let unfinished = self.unfinished.clone();
-        RegistryRecord { registration, epoch, unfinished, expected_by: None }
+        RegistryRecord { unfinished, ..RegistryRecord::new(registration, epoch) }
     }
 }
 

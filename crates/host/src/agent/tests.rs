@@ -2,6 +2,7 @@
 
 mod crash;
 mod fence;
+mod ha;
 mod migration;
 mod relocation;
 mod stage;
@@ -137,8 +138,7 @@ async fn a_repeated_answer_tells_the_power_of_now() {
     let stage = Stage::new(Scripted::open());
     let mut manager = stage.connect().await;
     assert_eq!(manager.ask(1, 7, create(7, true)).await, Ok(PowerState::On));
-    let off =
-        VmReport { vm: VmId::from_raw(7), power: PowerState::Off, epoch: 0, guest_address: None };
+    let off = VmReport::new(VmId::from_raw(7), PowerState::Off);
     let event = VmEvent::PowerChanged { report: off, died: true, reason: "gone".into() };
     stage.driver.events.send(event).unwrap();
     assert!(matches!(manager.answer().await, FromHost::VmChanged { died: true, .. }));
@@ -210,7 +210,7 @@ async fn a_guest_that_stops_by_itself_is_reported_and_stays_off() {
     for (number, died) in [(7, false), (8, true)] {
         manager.ask(number, number, create(number, true)).await.unwrap();
         let vm = VmId::from_raw(number);
-        let report = VmReport { vm, power: PowerState::Off, epoch: 0, guest_address: None };
+        let report = VmReport::new(vm, PowerState::Off);
         let event = VmEvent::PowerChanged { report, died, reason: "said QEMU".into() };
         stage.driver.events.send(event).unwrap();
         let FromHost::VmChanged { report, died: told, reason } = manager.answer().await else {

@@ -24,6 +24,18 @@ pub struct RegistryRecord {
     /// has the epoch. An agent that starts and finds one gives the VM up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_by: Option<TaskId>,
+    /// Whether HA has its guest shut down so that another host runs it. An agent that starts and finds
+    /// this does not take the guest's end for a user's wish.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_leaving: bool,
+}
+
+impl RegistryRecord {
+    /// A VM that nothing is under way with.
+    #[must_use]
+    pub const fn new(registration: Registration, epoch: u64) -> Self {
+        Self { registration, unfinished: None, epoch, expected_by: None, is_leaving: false }
+    }
 }
 
 /// A request that was begun.
@@ -37,6 +49,6 @@ pub struct Unfinished {
 
 impl From<Registration> for RegistryRecord {
     fn from(registration: Registration) -> Self {
-        Self { registration, unfinished: None, epoch: 0, expected_by: None }
+        Self::new(registration, 0)
     }
 }

@@ -312,6 +312,10 @@ impl Driver for QemuDriver {
         self.machines.stop(vm).await
     }
 
+    fn runs(&self, vm: VmId) -> bool {
+        self.machines.machine(vm).is_some()
+    }
+
     async fn disk_in_use(&self, spec: &VmSpec) -> Result<bool, Fault> {
         let disks = spec.config.disks.iter().map(|disk| self.machines.mounts.resolve(&disk.file));
         let disks = disks.collect::<Result<Vec<_>, _>>()?;

@@ -261,6 +261,10 @@ impl Driver for Simulated {
         Ok(())
     }
 
+    fn runs(&self, vm: VmId) -> bool {
+        self.guests().get(&vm.raw()).is_some_and(|guest| guest.power == PowerState::On)
+    }
+
     async fn disk_in_use(&self, _spec: &VmSpec) -> Result<bool, Fault> {
         // It has no disks.
         Ok(false)

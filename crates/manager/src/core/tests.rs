@@ -107,7 +107,7 @@ async fn what_was_answered_is_there_after_a_restart_and_the_host_is_asked_again(
     drop(core);
 
     let core = start(records(directory.path()).0);
-    let off = VmReport { vm, power: PowerState::Off, epoch: 0, guest_address: None };
+    let off = VmReport::new(vm, PowerState::Off);
     let (connection, mut inbox) = connect(&core, host, 1, vec![off]).await;
     assert_eq!(inbox.recv().await.unwrap(), first, "the same request, with the same task");
     let done = FromHost::Done { task, vm, result: Ok(PowerState::On) };
@@ -203,7 +203,7 @@ async fn what_an_earlier_connection_says_is_not_heard() {
     let host = make_lab(&core).await;
     let (old, mut inbox) = connect(&core, host, 1, Vec::new()).await;
     let vm = make_vm(&core, old, &mut inbox).await;
-    let off = VmReport { vm, power: PowerState::Off, epoch: 0, guest_address: None };
+    let off = VmReport::new(vm, PowerState::Off);
     let (new, mut inbox) = connect(&core, host, 2, vec![off]).await;
     let task = core.run(power_on(vm)).await.unwrap();
     inbox.recv().await.unwrap();

@@ -215,7 +215,8 @@ impl World {
             Some(Bug::EpochNotReported) => 0,
             Some(_) | None => known.map_or(0, |known| known.epoch),
         };
-        VmReport { vm, power, epoch, guest_address: None }
+        let died = power == PowerState::Off && known.is_some_and(|it| it.power == PowerState::On);
+        VmReport { epoch, died, ..VmReport::new(vm, power) }
     }
 
     pub(crate) fn tell_manager(&mut self, id: HostId, vm: VmId, died: bool) {
@@ -247,10 +248,10 @@ impl World {
         result: Result<(), StartFailure>,
     ) {
         let vm = work.vm;
-        // As `crates/host` says it: what is to run here and still does not, has died.
+        // As `crates/host` says it: what is to run here and does not, has died.
         let host = &self.hosts[&id];
         let is_on = host.disk.registry.get(&vm).is_some_and(|it| it.power == PowerState::On);
-        let died = is_on && work.goal == Goal::Ha && !host.processes.contains_key(&vm);
+        let died = is_on && !host.processes.contains_key(&vm);
         self.tell_agent(id, vm, died);
         match work.goal {
             Goal::Nobody => self.tell_manager(id, vm, false),

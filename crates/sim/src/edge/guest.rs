@@ -34,10 +34,8 @@ impl World {
                 let is_given_away = it.is_given_away;
                 let why = if is_given_away { EndKind::Fenced } else { EndKind::Clean };
                 self.kill(id, vm, why);
-                // An agent that was restarted meanwhile does not know why it goes.
-                let lanes = self.hosts[&id].agent.as_ref().map(|it| &it.lanes);
-                let is_awaited = lanes.is_some_and(|lanes| lanes.contains_key(&vm));
-                if !is_given_away || !is_awaited {
+                // Who gives it away waits for that, or begins and looks.
+                if !is_given_away {
                     self.plan_exit(id, vm, true);
                 }
             }
@@ -48,7 +46,11 @@ impl World {
         if self.hosts.get(&id).is_some_and(|host| !host.is_hung) {
             self.feed(id, Event::GuestHeard(vm));
         }
-        if self.swarm.settings.monitoring != VmMonitoring::Off {
+        // Where nobody waits for more than one sign of life, it must not come before the host's agent
+        // is told of the start.
+        let agent = self.hosts.get(&id).and_then(|host| host.agent.as_ref());
+        let is_early = agent.is_none_or(|agent| agent.lanes.contains_key(&vm));
+        if is_early || self.swarm.settings.monitoring != VmMonitoring::Off {
             let beat = Happening::Guest { host: id, vm, process, what: GuestStep::Beats };
             self.plan(GUEST_BEAT_MS, beat);
         }
@@ -78,6 +80,10 @@ impl World {
 
     pub(crate) fn ask_guest(&mut self, id: HostId, vm: VmId, is_given_away: bool) {
         let wait = 200 + self.below(3_000);
+        let known = self.hosts.get_mut(&id).and_then(|host| host.disk.registry.get_mut(&vm));
+        if let Some(known) = known.filter(|_| is_given_away) {
+            known.is_leaving = true;
+        }
         let process = self.hosts.get_mut(&id).and_then(|host| host.processes.get_mut(&vm));
         let Some(process) = process else { return };
         process.is_asked = true;

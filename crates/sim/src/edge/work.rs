@@ -495,7 +495,7 @@ impl World {
         let held = work.lease.as_ref().filter(|_| work.has_lease).map(|lease| lease.epoch);
         let epoch = held.or_else(|| before.as_ref().map(|it| it.epoch)).unwrap_or(0);
         if let Some(spec) = spec {
-            let registered = Registered { spec, power, epoch, unfinished: None };
+            let registered = Registered { spec, power, epoch, unfinished: None, is_leaving: false };
             host.disk.registry.insert(work.vm, registered);
         }
         if work.lease.is_some() {
@@ -713,11 +713,14 @@ impl World {
         let Some(host) = self.hosts.get(&id) else { return Next::Done };
         let Some(known) = host.disk.registry.get(&work.vm).cloned() else { return Next::Done };
         let runs = host.processes.contains_key(&work.vm);
+        let cluster = host.disk.cluster.as_ref();
+        let is_for_ha = self.bug != Some(Bug::RestartedUnasked)
+            && cluster.is_some_and(|it| it.restarts(work.vm));
         let Some(store) = self.home(&known.spec) else { return Next::Done };
         if !self.datastores[store].is_reached(id) {
             // A running VM is not stopped for a lease that cannot be read; one that does not run
-            // waits until it can.
-            return if runs { Next::Done } else { Next::Again(1_000) };
+            // waits until it can, or until HA finds another host for it.
+            return if runs || is_for_ha { Next::Done } else { Next::Again(1_000) };
         }
         let newest = self.datastores[store].lease(work.vm).cloned();
         let is_ours = newest.as_ref().is_none_or(|lease| lease.holder == id);
@@ -734,11 +737,17 @@ impl World {
             known.epoch = lease.epoch;
         }
         let wanted = known.power == PowerState::On;
+        let is_leaving = known.is_leaving && wanted && is_ours && state == LeaseState::Running;
         let is_parked = state == LeaseState::Stopped && !runs && !wanted;
         if is_parked {
             // Nobody runs it: whose it is says the manager.
         } else if !is_ours && (runs || !wanted || self.bug != Some(Bug::AdoptedWithoutLooking)) {
             work.acts = [Act::Kill(EndKind::Fenced), Act::Forget].into();
+        } else if is_leaving {
+            let how = if runs { StopKind::ShutDownThenAbandon } else { StopKind::Abandon };
+            work.acts = self.stop_work(id, work.vm, how).map_or_else(VecDeque::new, |it| it.acts);
+        } else if wanted && !runs && is_ours && state == LeaseState::Running && is_for_ha {
+            // Its host is told that it has died, and HA says where and when it runs again.
         } else if wanted && !runs && (state == LeaseState::Running || !is_ours) {
             let epoch = self.hosts[&id].disk.registry[&work.vm].epoch;
             let again = Work::start(known.spec, Some(epoch), Origin::Adoption, Goal::Nobody);

@@ -11,7 +11,7 @@ use racknest_cluster::wire::ha::HaNews;
 use racknest_types::id::{HostId, VmId};
 
 use super::{Invariant, has_a_place, is_protected, policy, priority};
-use crate::fact::{EndKind, Fact, Wanted};
+use crate::fact::{EndKind, Fact, Origin, Wanted};
 use crate::world::World;
 
 #[derive(Debug, Default)]
@@ -43,8 +43,13 @@ impl Invariant for RestartOrder {
                     self.lost.insert(vm, Loss { since: world.now, host });
                 }
             }
-            Fact::Started { vm, .. } => {
+            Fact::Started { vm, origin, .. } => {
+                // Its host may start by itself only what is not HA's to order.
+                let is_own = origin == Origin::Adoption && is_protected(world, vm);
+                let is_judged = is_own && world.swarm.is_calm;
+                let checked = if is_judged { self.check(world, vm) } else { Ok(()) };
                 self.lost.remove(&vm);
+                return checked;
             }
             Fact::Reported { what: HaNews::Placed { vm, .. }, .. } if world.swarm.is_calm => {
                 self.placed.insert(vm);

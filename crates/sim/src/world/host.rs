@@ -93,6 +93,8 @@ pub struct Registered {
     pub epoch: u64,
     /// The task that moves it to another host, and which.
     pub unfinished: Option<(TaskId, HostId)>,
+    /// Whether HA has its guest shut down, so that another host runs it.
+    pub is_leaving: bool,
 }
 
 /// A VM that another host brings.
@@ -112,7 +114,8 @@ impl Expected {
     /// The same as a VM of this host, under this epoch.
     #[must_use]
     pub fn owned(self, epoch: u64) -> Registered {
-        Registered { spec: self.spec, power: PowerState::On, epoch, unfinished: None }
+        let power = PowerState::On;
+        Registered { spec: self.spec, power, epoch, unfinished: None, is_leaving: false }
     }
 }
 

@@ -294,9 +294,12 @@ fn a_process_that_died_is_started_again_by_its_host() {
               14.209 esx1 Placed { vm: vm-1, host: host-1, attempt: 3 }: its process died on this host
               14.209 esx1 starts vm-1 after 4
               14.309 esx1 RestartFailed { vm: vm-1, host: host-1 }: qemu: no
-              14.737 esx2 Placed { vm: vm-1, host: host-2, attempt: 1 }: esx1 has given it up; esx2 has the most room, 125 per mille with it
-              14.737 esx2 starts vm-1 after 5
-              14.837 esx2 Restarted { vm: vm-1, host: host-2 }: attempt 1, under epoch 6
+              14.737 esx2 Placed { vm: vm-1, host: host-1, attempt: 1 }: esx1 has given it up; esx1 had it before, 125 per mille with it
+              14.738 esx1 starts vm-1 after 5
+              14.839 esx2 RestartFailed { vm: vm-1, host: host-1 }: qemu: no
+              16.839 esx2 Placed { vm: vm-1, host: host-2, attempt: 2 }: esx1 has given it up; esx2 has the most room, 125 per mille with it
+              16.839 esx2 starts vm-1 after 6
+              16.939 esx2 Restarted { vm: vm-1, host: host-2 }: attempt 2, under epoch 7
         "#]],
     );
 }
@@ -558,6 +561,134 @@ fn a_vm_without_a_place_gets_it_when_a_vm_ends() {
               80.038 esx3 Placed { vm: vm-1, host: host-2, attempt: 1 }: esx1 is dead; esx2 has the most room, 125 per mille with it
               80.039 esx2 starts vm-1 after 1
               80.140 esx3 Restarted { vm: vm-1, host: host-2 }: attempt 1, under epoch 2
+        "#]],
+    );
+}
+
+#[test]
+fn a_host_back_after_a_short_power_loss_waits_for_the_order_of_restarts() {
+    check(
+        "hosts 3; vm a on 1; vm b on 1; vm c on 2; priority b highest; depends a c; ready heard; vsphere; run 20s; kill 1; kill 2; run 5s; boot 2; boot 1; run 12s; hear b 1; run 2s; hear c 2; run 2s",
+        expect![[r#"
+            > hosts 3
+            > vm a on 1
+            > vm b on 1
+            > vm c on 2
+            > priority b highest
+            > depends a c
+            > ready heard
+            > vsphere
+            > run 20s
+              0.129 esx3 Electing: no primary is heard
+              1.000 esx3 Primary: the hosts that are heard have no better one
+              1.001 esx1 Secondary(host-3): it beats
+              1.001 esx2 Secondary(host-3): it beats
+            > kill 1
+            > kill 2
+            > run 5s
+              22.035 esx3 HostState(host-2, Suspected): silent on the network for 3.0 s; its datastores are being watched
+              22.178 esx3 HostState(host-1, Suspected): silent on the network for 3.0 s; its datastores are being watched
+            > boot 2
+            > boot 1
+            > run 12s
+              25.130 esx1 Secondary(host-3): it beats
+              25.130 esx2 Secondary(host-3): it beats
+              25.131 esx3 HostState(host-1, Live): heard on the network
+              25.131 esx3 HostState(host-2, Live): heard on the network
+              25.134 esx3 Placed { vm: vm-2, host: host-1, attempt: 1 }: esx1 has given it up; esx1 had it before, 125 per mille with it
+              25.135 esx1 starts vm-2 after 1
+              25.236 esx3 Restarted { vm: vm-2, host: host-1 }: attempt 1, under epoch 2
+            > hear b 1
+            > run 2s
+              38.129 esx3 Placed { vm: vm-3, host: host-2, attempt: 1 }: esx2 has given it up; esx2 had it before, 125 per mille with it
+              38.130 esx2 starts vm-3 after 1
+              38.231 esx3 Restarted { vm: vm-3, host: host-2 }: attempt 1, under epoch 2
+            > hear c 2
+            > run 2s
+              39.130 esx3 Placed { vm: vm-1, host: host-1, attempt: 1 }: esx1 has given it up; esx1 had it before, 250 per mille with it
+              39.131 esx1 starts vm-1 after 1
+              39.232 esx3 Restarted { vm: vm-1, host: host-1 }: attempt 1, under epoch 2
+        "#]],
+    );
+}
+
+#[test]
+fn vms_of_an_isolated_host_that_lost_its_power_run_elsewhere_or_where_they_were() {
+    check(
+        "hosts 2; vm a on 1; vm b on 2; run 5s; kill 1; cut 1; boot 1; run 6s",
+        expect![[r#"
+            > hosts 2
+            > vm a on 1
+            > vm b on 2
+            > run 5s
+              0.034 esx2 Electing: no primary is heard
+              1.000 esx2 Primary: the hosts that are heard have no better one
+              1.001 esx1 Secondary(host-2): it beats
+            > kill 1
+            > cut 1
+            > boot 1
+            > run 6s
+              5.177 esx1 Electing: no primary is heard
+              6.111 esx1 Primary: the hosts that are heard have no better one
+              6.178 esx2 HostState(host-1, Suspected): silent on the network for 1.2 s; its datastores are being watched
+              6.637 esx2 HostState(host-1, Partitioned): silent on the network for 1.6 s; beats on a datastore
+              7.577 esx1 HostState(host-1, Isolated): no host and no isolation address is heard, and others beat on datastores, for 2.5 s
+              7.837 esx2 HostState(host-1, Isolated): silent on the network for 2.8 s; beats on a datastore, and says there that it is cut off
+              8.077 esx1 stops vm-1: Abandon
+              8.437 esx2 Placed { vm: vm-1, host: host-2, attempt: 1 }: esx1 has abandoned it; esx2 has the most room, 250 per mille with it
+              8.437 esx2 starts vm-1 after 1
+              8.537 esx2 Restarted { vm: vm-1, host: host-2 }: attempt 1, under epoch 2
+        "#]],
+    );
+    check(
+        "hosts 2; vm a on 1; gateway down; run 5s; kill 1; kill 2; cut 1; cut 2; boot 1; boot 2; run 8s",
+        expect![[r#"
+            > hosts 2
+            > vm a on 1
+            > gateway down
+            > run 5s
+              0.034 esx2 Electing: no primary is heard
+              1.000 esx2 Primary: the hosts that are heard have no better one
+              1.001 esx1 Secondary(host-2): it beats
+            > kill 1
+            > kill 2
+            > cut 1
+            > cut 2
+            > boot 1
+            > boot 2
+            > run 8s
+              5.034 esx2 Electing: no primary is heard
+              5.177 esx1 Electing: no primary is heard
+              6.000 esx2 Primary: the hosts that are heard have no better one
+              6.111 esx1 Primary: the hosts that are heard have no better one
+              7.577 esx1 HostState(host-1, Isolated): no host and no isolation address is heard, and others beat on datastores, for 2.5 s
+              7.734 esx2 HostState(host-2, Isolated): no host and no isolation address is heard, and others beat on datastores, for 2.7 s
+              8.180 esx1 Placed { vm: vm-1, host: host-1, attempt: 1 }: its process died on this host
+              8.180 esx1 starts vm-1 after 1
+              8.280 esx1 Restarted { vm: vm-1, host: host-1 }: under epoch 2
+        "#]],
+    );
+}
+
+#[test]
+fn where_ha_is_turned_off_a_host_starts_what_it_has_given_up() {
+    check(
+        "hosts 2; vm a on 1; run 5s; kill 1; kill 2; boot 1; off; run 2s",
+        expect![[r#"
+            > hosts 2
+            > vm a on 1
+            > run 5s
+              0.034 esx2 Electing: no primary is heard
+              1.000 esx2 Primary: the hosts that are heard have no better one
+              1.001 esx1 Secondary(host-2): it beats
+            > kill 1
+            > kill 2
+            > boot 1
+            > off
+            > run 2s
+              5.003 esx1 Placed { vm: vm-1, host: host-1, attempt: 1 }: its process died on this host
+              5.003 esx1 starts vm-1 after 1
+              5.103 esx1 Restarted { vm: vm-1, host: host-1 }: under epoch 2
         "#]],
     );
 }

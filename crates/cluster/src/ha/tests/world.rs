@@ -169,6 +169,7 @@ impl World {
         let settings = &mut cluster.settings;
         match *words {
             ["vsphere"] => settings.timings = HaTimings::VSPHERE,
+            ["off"] => settings.enabled = false,
             ["disarm"] => settings.armed = false,
             ["arm"] => settings.armed = true,
             ["restarts_max", count] => settings.restarts_max = count.parse().unwrap(),
@@ -272,7 +273,7 @@ impl World {
         self.adopt(at);
     }
 
-    /// What the edge does at its start: VMs whose lease is this host's and that should run, do.
+    /// What the edge does at its start: VMs whose lease is this host's and that do not run have died.
     fn adopt(&mut self, at: HostId) {
         let all = self.datastores.values().flat_map(|it| it.leases.values());
         let is_lost = |it: &&RunLease| {
@@ -282,7 +283,7 @@ impl World {
         };
         let lost = all.filter(is_lost).cloned().collect::<Vec<_>>();
         for lease in lost {
-            self.begin_start(at, lease.spec, lease.epoch);
+            self.vm_changed(at, lease.spec.id, lease.epoch, false, true);
         }
     }
 
@@ -494,11 +495,20 @@ impl World {
             return;
         }
         let vm = spec.id;
+        let holder = self.lease(vm).holder;
         let result = self.try_start(at, spec, after_epoch);
-        if let Ok(epoch) = result {
+        let epoch = self.lease(vm).epoch;
+        if result.is_ok() {
             self.vm_changed(at, vm, epoch, true, false);
+        } else if holder == at {
+            // It knows the VM, and under which lease it has failed.
+            self.vm_changed(at, vm, epoch, false, true);
         }
         self.feed(at, Event::StartEnded { vm, result });
+    }
+
+    fn lease(&self, vm: VmId) -> &RunLease {
+        &self.datastores["ds"].leases[&vm]
     }
 
     fn try_start(
@@ -529,11 +539,11 @@ impl World {
 
     fn stop(&mut self, at: HostId, vm: VmId, how: StopKind) {
         self.note(at, &std::format!("stops {vm}: {how:?}"));
-        let epoch = self.hosts.get_mut(&at).expect("it is there").runs.remove(&vm);
+        self.hosts.get_mut(&at).expect("it is there").runs.remove(&vm);
         match how {
             StopKind::Kill => self.feed_later(at, Event::VmGone(vm)),
             StopKind::Abandon | StopKind::ShutDownThenAbandon => {
-                let Some(epoch) = epoch else { return };
+                let epoch = self.lease(vm).epoch;
                 self.write_state(vm, at, epoch, LeaseState::Abandoned);
                 let datastore = "ds".into();
                 let it = LocalVm { vm, datastore, epoch, running: false, died: false };

@@ -66,7 +66,7 @@ async fn a_guest_that_shut_down_gives_its_lease_back_and_one_that_died_does_not(
         let mut manager = stage.connect().await;
         manager.ask(1, 7, create(7, true)).await.unwrap();
         let vm = VmId::from_raw(7);
-        let report = VmReport { vm, power: PowerState::Off, epoch: 0, guest_address: None };
+        let report = VmReport::new(vm, PowerState::Off);
         let event = VmEvent::PowerChanged { report, died, reason: "gone".into() };
         stage.driver.events.send(event).unwrap();
         let FromHost::VmChanged { report, .. } = manager.answer().await else { panic!("no news") };

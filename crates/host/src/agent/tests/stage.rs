@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use racknest_cluster::record::datastore::DatastorePath;
 use racknest_cluster::record::migration::{MigrationFigures, MigrationLimits};
@@ -37,6 +38,8 @@ pub(super) struct Scripted {
     /// What `adopt` was given.
     pub(super) adopted: Mutex<Vec<Registration>>,
     pub(super) power: Mutex<BTreeMap<VmId, PowerState>>,
+    /// Whether `adopt` finds them as `power` says, and not all as they should be.
+    are_found: AtomicBool,
     pub(super) events: mpsc::UnboundedSender<VmEvent>,
     happened: tokio::sync::Mutex<mpsc::UnboundedReceiver<VmEvent>>,
 }
@@ -61,9 +64,16 @@ impl Scripted {
             failing: Mutex::default(),
             adopted: Mutex::default(),
             power: Mutex::default(),
+            are_found: AtomicBool::default(),
             events,
             happened: happened.into(),
         })
+    }
+
+    /// The guests of a host whose agent was gone: this is how the next one finds this one.
+    pub(super) fn found(&self, vm: VmId, power: PowerState) {
+        self.power.lock().unwrap().insert(vm, power);
+        self.are_found.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn log(&self) -> Vec<String> {
@@ -250,10 +260,10 @@ impl Driver for Scripted {
         let report = |registration: &Registration| {
             let vm = registration.spec.id;
             let found = power.entry(vm).or_insert(registration.power);
-            if registration.power == PowerState::On {
+            if registration.power == PowerState::On && !self.are_found.load(Ordering::Relaxed) {
                 *found = PowerState::On;
             }
-            VmReport { vm, power: *found, epoch: 0, guest_address: None }
+            VmReport::new(vm, *found)
         };
         let reports = known.iter().map(report).collect();
         self.adopted.lock().unwrap().extend(known);
@@ -287,6 +297,10 @@ impl Driver for Scripted {
         self.log.lock().unwrap().push(format!("{vm} Kill"));
         self.power.lock().unwrap().insert(vm, PowerState::Off);
         Ok(())
+    }
+
+    fn runs(&self, vm: VmId) -> bool {
+        self.power.lock().unwrap().get(&vm) == Some(&PowerState::On)
     }
 
     async fn disk_in_use(&self, _spec: &VmSpec) -> Result<bool, Fault> {
@@ -375,7 +389,24 @@ impl<D: Driver> Stage<D> {
     pub(super) fn on_machine(driver: Arc<D>, machine: Machine) -> Self {
         let leases = Leases::shared(SharedDatastores::new(1), StoragePath::connected());
         let wires = Wires::default();
-        Self::build("esx01", &wires, Arc::new(HostDirectory::new()), driver, leases, Some(machine))
+        Self::build(
+            "esx01",
+            &wires,
+            Arc::new(HostDirectory::new()),
+            driver,
+            leases,
+            (Some(machine), None),
+        )
+    }
+
+    /// The agent of a host that has files already, under an HA agent.
+    pub(super) fn under(
+        ha: HaEdge,
+        host: Arc<HostDirectory>,
+        driver: Arc<D>,
+        leases: Leases,
+    ) -> Self {
+        Self::build("esx01", &Wires::default(), host, driver, leases, (None, Some(ha)))
     }
 
     /// The agent of a host of this name, which reaches those on the same wires.
@@ -386,7 +417,7 @@ impl<D: Driver> Stage<D> {
         driver: Arc<D>,
         leases: Leases,
     ) -> Self {
-        Self::build(name, wires, host, driver, leases, None)
+        Self::build(name, wires, host, driver, leases, (None, None))
     }
 
     fn build(
@@ -395,7 +426,7 @@ impl<D: Driver> Stage<D> {
         host: Arc<HostDirectory>,
         driver: Arc<D>,
         leases: Leases,
-        machine: Option<Machine>,
+        (machine, ha): (Option<Machine>, Option<HaEdge>),
     ) -> Self {
         let (registry, records) = Registry::open(&host.layout).unwrap();
         let parts = Parts {
@@ -409,7 +440,7 @@ impl<D: Driver> Stage<D> {
             mounts: Mounts::load(&host.layout.mounts()),
             storage: StoragePath::connected(),
             leases: leases.clone(),
-            ha: None,
+            ha,
             network: None,
             peers: Arc::new(wires.clone()),
             usage: OwnUsage::shared_by(1),

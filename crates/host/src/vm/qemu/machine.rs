@@ -258,8 +258,7 @@ impl Watched {
     fn tell(&self, cause: Option<ShutdownCause>) {
         if !self.expected.load(Ordering::Acquire) {
             let (died, reason) = self.reason(cause);
-            let report =
-                VmReport { vm: self.vm, power: PowerState::Off, epoch: 0, guest_address: None };
+            let report = VmReport::new(self.vm, PowerState::Off);
             // The driver is gone when nobody listens.
             let _ = self.events.send(VmEvent::PowerChanged { report, died, reason });
         }

@@ -372,7 +372,7 @@ impl Machines {
                     tracing::error!(%vm, %fault, "the VM could not be brought back");
                     self.power(&registration.spec).unwrap_or(PowerState::Off)
                 });
-                VmReport { vm, power, epoch: 0, guest_address: None }
+                VmReport::new(vm, power)
             })
             .buffer_unordered(ADOPT_AT_ONCE)
             .collect()

@@ -107,6 +107,7 @@ impl Guest {
     }
 
     pub(super) fn report(&self, vm: VmId) -> VmReport {
-        VmReport { vm, power: self.power, epoch: 0, guest_address: self.address(vm.raw()) }
+        let guest_address = self.address(vm.raw());
+        VmReport { guest_address, ..VmReport::new(vm, self.power) }
     }
 }

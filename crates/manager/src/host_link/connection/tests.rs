@@ -87,7 +87,7 @@ async fn requests_go_out_answers_come_in_samples_go_aside() {
     assert_eq!(sample.value(Counter::CpuUsage), Some(1000), "a tenth of 16 GHz");
     assert_eq!(guests.of(vm).as_deref(), Some("10.77.0.1"));
 
-    let report = VmReport { vm, power: PowerState::Off, epoch: 0, guest_address: None };
+    let report = VmReport::new(vm, PowerState::Off);
     let reason = "the guest shut down".to_owned();
     host.say(&FromHost::VmChanged { report, died: false, reason }).await;
     eventually("an address ends with the guest", || guests.of(vm).is_none()).await;
@@ -158,7 +158,7 @@ async fn a_vm_that_is_not_the_hosts_is_taken_from_it() {
     let rig = Rig::new().await;
     let (mut host, _served) = rig.open(PATIENT);
     let stranger = VmId::from_raw(4711);
-    let report = VmReport { vm: stranger, power: PowerState::Off, epoch: 0, guest_address: None };
+    let report = VmReport::new(stranger, PowerState::Off);
     host.greet("esx01", vec![report]).await;
     assert_eq!(host.hear().await, Some(ToHost::Unregister { vm: stranger, epoch: 0 }));
 }
