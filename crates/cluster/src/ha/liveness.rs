@@ -167,13 +167,21 @@ impl Watches {
         self.hosts.values().all(|it| it.health != HostHealth::Live || it.list.change != 0)
     }
 
-    /// VMs that hosts have stopped for others to run, by host and epoch.
+    /// VMs that hosts have stopped for others to run, by host and epoch. Of two hosts that have given
+    /// up one VM, the one of the older epoch has not noticed yet that the other got it.
     pub(super) fn given_up(&self) -> BTreeMap<VmId, (HostId, u64)> {
         let is_heard =
             |it: &(&HostId, &Watch)| it.1.health == HostHealth::Live && it.1.list.has_given_up;
         let lists = self.hosts.iter().filter(is_heard);
         let all = lists.flat_map(|(host, it)| it.list.vms.iter().map(move |vm| (*host, vm)));
-        all.filter(|it| it.1.given_up).map(|(host, vm)| (vm.vm, (host, vm.epoch))).collect()
+        let mut given_up: BTreeMap<VmId, (HostId, u64)> = BTreeMap::new();
+        for (host, vm) in all.filter(|it| it.1.given_up) {
+            let last = given_up.entry(vm.vm).or_insert((host, vm.epoch));
+            if vm.epoch > last.1 {
+                *last = (host, vm.epoch);
+            }
+        }
+        given_up
     }
 
     /// Hosts that are missed, and for how many milliseconds.

@@ -37,9 +37,12 @@ impl Invariant for RestartOrder {
         match *fact {
             Fact::Ended { vm, host, why, .. } => {
                 self.placed.remove(&vm);
-                // One that was on its way has arrived, if another copy runs.
+                // One that was on its way has arrived, or the host that it was on its way to is asked
+                // first, which may take longer than the restart of others.
+                let known = world.hosts.get(&host).and_then(|host| host.disk.registry.get(&vm));
+                let moves = known.is_some_and(|known| known.unfinished.is_some());
                 let runs = world.truth.vm(vm).is_some_and(|it| !it.processes.is_empty());
-                if why == EndKind::PowerLost && !runs {
+                if why == EndKind::PowerLost && !runs && !moves {
                     self.lost.insert(vm, Loss { since: world.now, host });
                 }
             }

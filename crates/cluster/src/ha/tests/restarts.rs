@@ -692,3 +692,37 @@ fn where_ha_is_turned_off_a_host_starts_what_it_has_given_up() {
         "#]],
     );
 }
+
+#[test]
+fn a_host_that_has_not_noticed_that_it_lost_a_vm_does_not_hide_who_has_it() {
+    check(
+        "hosts 3; vm a on 3; run 5s; maintenance 3; kill 3; boot 3; run 4s; kill 1; boot 1; run 4s",
+        expect![[r#"
+            > hosts 3
+            > vm a on 3
+            > run 5s
+              0.129 esx3 Electing: no primary is heard
+              1.000 esx3 Primary: the hosts that are heard have no better one
+              1.001 esx1 Secondary(host-3): it beats
+              1.001 esx2 Secondary(host-3): it beats
+            > maintenance 3
+            > kill 3
+            > boot 3
+            > run 4s
+              5.129 esx3 Electing: no primary is heard
+              6.000 esx3 Primary: the hosts that are heard have no better one
+              6.178 esx3 Placed { vm: vm-1, host: host-1, attempt: 1 }: esx3 has given it up; esx1 has the most room, 125 per mille with it
+              6.179 esx1 starts vm-1 after 1
+              6.280 esx3 Restarted { vm: vm-1, host: host-1 }: attempt 1, under epoch 2
+            > kill 1
+            > boot 1
+            > run 4s
+              9.030 esx1 Secondary(host-3): it beats
+              9.332 esx3 stops vm-1: Kill
+              9.332 esx3 Stopped(vm-1): esx1 has its lease since epoch 2, this host's copy is of epoch 1
+              9.332 esx3 Placed { vm: vm-1, host: host-1, attempt: 1 }: esx1 has given it up; esx1 had it before, 125 per mille with it
+              9.333 esx1 starts vm-1 after 2
+              9.434 esx3 Restarted { vm: vm-1, host: host-1 }: attempt 1, under epoch 3
+        "#]],
+    );
+}
