@@ -563,6 +563,13 @@ impl Agent {
     }
 
     fn leave(&mut self) {
+        self.say_farewell();
+        self.stage = Stage::Idle;
+        self.wake = None;
+        self.note_role("");
+    }
+
+    fn say_farewell(&mut self) {
         let Some(cluster) = self.cluster.clone() else { return };
         let to = match &self.stage {
             Stage::Secondary(following) => cluster.member(following.primary).into_iter().collect(),
@@ -577,9 +584,6 @@ impl Agent {
                 self.out.send(member.id, HaBody::Leaving);
             }
         }
-        self.stage = Stage::Idle;
-        self.wake = None;
-        self.note_role("");
     }
 }
 

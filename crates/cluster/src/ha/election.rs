@@ -92,6 +92,14 @@ impl Agent {
         self.wake = Some(now);
     }
 
+    /// Lets the others choose again, as a primary that has lost a datastore which others reach: of the
+    /// VMs there it can read no lease, so that it could not have them restarted.
+    pub(super) fn resign(&mut self, now: Timestamp) {
+        self.say_farewell();
+        self.elect(now, Vec::new());
+        self.note_role("others reach more datastores");
+    }
+
     /// How long to wait for better candidates: the best does not, the others up to the time of an
     /// election, in steps that get smaller.
     fn hesitation(&self, cluster: &HaCluster, lost: &[(HostId, Timestamp)]) -> Duration {

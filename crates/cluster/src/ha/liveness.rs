@@ -167,6 +167,15 @@ impl Watches {
         self.hosts.values().all(|it| it.health != HostHealth::Live || it.list.change != 0)
     }
 
+    /// Whether a live host reaches more datastores than this one does.
+    pub(super) fn is_outdone(&self, cluster: &HaCluster, me: HostId, reached: u16) -> bool {
+        let reaches_more = |member: &HaMember| {
+            let lost = self.hosts.get(&member.id).map_or(0, |it| it.lost.len());
+            member.datastores.len().saturating_sub(lost) > usize::from(reached)
+        };
+        cluster.peers(me).any(|it| self.is_live(it.id) && self.has_told(it.id) && reaches_more(it))
+    }
+
     /// VMs that hosts have stopped for others to run, by host and epoch. Of two hosts that have given
     /// up one VM, the one of the older epoch has not noticed yet that the other got it.
     pub(super) fn given_up(&self) -> BTreeMap<VmId, (HostId, u64)> {

@@ -49,6 +49,8 @@ pub(super) struct Primary {
     plan_at: Option<Timestamp>,
     /// For each datastore that some host has lost: how many hosts can run its VMs.
     takers: Vec<(String, u16)>,
+    /// Since when others have reached more datastores.
+    outdone: Option<Timestamp>,
 }
 
 /// What the parts of the primary see, and where they put what they want.
@@ -88,6 +90,7 @@ impl Primary {
             due: true,
             plan_at: None,
             takers: Vec::new(),
+            outdone: None,
         }
     }
 
@@ -215,7 +218,17 @@ impl Agent {
             return Some(now);
         }
         let lost = self.lost_datastores(now, cluster);
+        let reached = self.datastores_reached(now, cluster);
         let Stage::Primary(primary) = &mut self.stage else { return None };
+        let is_outdone =
+            !lost.is_empty() && primary.watches.is_outdone(cluster, self.host, reached);
+        let since = *primary.outdone.get_or_insert(now);
+        let resigns_at = since + millis(cluster.timings().suspect_ms);
+        if is_outdone && now >= resigns_at {
+            self.resign(now);
+            return Some(now);
+        }
+        primary.outdone = primary.outdone.filter(|_| is_outdone);
         let change = self.local.change();
         let is_known = primary.watches.seen(self.host) == change;
         let (slice, vms) =
@@ -228,7 +241,8 @@ impl Agent {
         let judged = primary.judge(&mut view);
         primary.takers = primary.watches.takers(&view);
         let healed = primary.heal(&mut view);
-        [judged, healed].into_iter().flatten().min()
+        let resigns = is_outdone.then_some(resigns_at);
+        [judged, healed, resigns].into_iter().flatten().min()
     }
 
     pub(super) fn beat_as_primary(&mut self, now: Timestamp, cluster: &HaCluster) {
