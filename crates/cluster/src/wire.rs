@@ -14,6 +14,7 @@ pub mod ha_message;
 pub mod hook;
 pub mod memory;
 pub mod migration;
+pub mod switching;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -21,13 +22,14 @@ use alloc::vec::Vec;
 
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
-use racknest_types::id::{HostId, TaskId, VmId};
+use racknest_types::id::{HostId, NetworkId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::record::datastore::DatastorePath;
 use crate::record::host::{Claim, DriverKind};
 use crate::record::migration::{MigrationFigures, MigrationLimits};
+use crate::record::network::NetworkPolicy;
 use crate::record::vm::{DiskSource, PowerState, VmConfig};
 
 /// The version of these messages.
@@ -59,6 +61,8 @@ pub enum ToHost {
     },
     /// The datastores this host mounts, after a change.
     Mounts(Vec<Mount>),
+    /// All port groups: after the host's hello, and after a change. Kept by the host. No answer.
+    Networks(Vec<PortGroup>),
     /// Do something with a VM; answered by [`FromHost::Done`].
     Request {
         /// The task it is part of; with `vm` it names the request.
@@ -105,6 +109,19 @@ pub struct Mount {
     pub name: String,
     /// Its directory on the host.
     pub directory: String,
+}
+
+/// A port group, as a host's switch has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortGroup {
+    /// Which network it is.
+    pub id: NetworkId,
+    /// Its name.
+    pub name: String,
+    /// The VLAN of its frames between hosts; 0 for untagged.
+    pub vlan: u16,
+    /// What holds for its ports.
+    pub policy: NetworkPolicy,
 }
 
 /// A VM that a host should know.
@@ -494,6 +511,12 @@ pub enum StreamRequest {
     MakeDirectory(DatastorePath),
     /// How much space there is.
     Space(DatastorePath),
+    /// The ports and cards of the host's switch; answered in [`StreamReply::Switch`].
+    Switch,
+    /// What would become of a frame; answered in [`StreamReply::Trace`].
+    Trace(switching::TraceQuestion),
+    /// Copies of what passes by a port, as pcapng, until the caller hangs up or has enough.
+    Capture(switching::CaptureRequest),
 }
 
 /// The host's answer to a [`StreamRequest`].
@@ -508,6 +531,10 @@ pub enum StreamReply {
     Listing(Vec<FileEntry>),
     /// How much space there is.
     Space(Space),
+    /// The host's switch.
+    Switch(switching::SwitchReport),
+    /// What would become of a frame.
+    Trace(switching::TraceAnswer),
     /// It cannot be done.
     Refused(Fault),
 }

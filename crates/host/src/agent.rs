@@ -14,6 +14,7 @@ mod adoption;
 mod arrival;
 mod balloons;
 mod book;
+mod capture;
 mod connection;
 mod departure;
 mod fence;
@@ -443,8 +444,9 @@ impl<D: Driver> Agent<D> {
     fn serve_stream(&self, stream: Stream) {
         let (driver, mounts) = (Arc::clone(&self.tools.driver), self.mounts.clone());
         let disks = Disks { mounts, storage: self.tools.storage.clone() };
+        let desk = self.network.as_ref().map(Network::desk);
         tokio::spawn(async move {
-            if let Err(error) = streams::serve(stream, driver, disks).await {
+            if let Err(error) = streams::serve(stream, driver, disks, desk).await {
                 let error: &dyn std::error::Error = &error;
                 tracing::debug!(error, "a stream ended early");
             }
@@ -532,6 +534,11 @@ impl<D: Driver> Agent<D> {
     fn handle_message(&mut self, message: ToHost) {
         match message {
             ToHost::Hello { mounts, .. } | ToHost::Mounts(mounts) => self.set_mounts(mounts),
+            ToHost::Networks(groups) => {
+                if let Some(network) = &self.network {
+                    network.order(net::Order::Groups(groups));
+                }
+            }
             ToHost::Request { task, vm, request } => self.handle_request(task, vm, request),
             ToHost::Cancel { task, vm } => self.handle_cancel(task, vm),
             ToHost::Register(registrations) => {

@@ -39,6 +39,12 @@ impl Layout {
         self.state.join("mounts.json")
     }
 
+    /// Where the port groups are kept.
+    #[must_use]
+    pub fn networks(&self) -> PathBuf {
+        self.state.join("networks.json")
+    }
+
     /// This host's id; see [`crate::lease::Leases::load`].
     #[must_use]
     pub fn host_id(&self) -> PathBuf {

@@ -1,34 +1,38 @@
 //! The host's virtual switch: carries frames between its guests, and between them and the wire.
 //!
 //! Every guest NIC of the host sends its frames to one socket; where a frame came from says which
-//! NIC sent it. The switch's way out is one trunk, which is the first of the host's physical NICs
-//! that works:
+//! NIC sent it. The switch's ways out are the host's physical NICs, each a trunk; which of them a
+//! guest uses says the teaming of its port group:
 //!
 //! ```text
-//!  guest NICs ──access, VLAN of the port group──► switch ──trunk──► vmnic0 ──► physical switch
-//!                                                             └───► vmnic1 (while vmnic0 is down)
+//!  guest NICs ──as the port group says──► switch ──trunk──► vmnic0 ──► physical switch
+//!                                                ├─trunk──► vmnic1 ──┘
+//!                                                …
 //! ```
 //!
-//! What comes in by a NIC that is not in use is dropped: the physical switch floods to both, and a
-//! guest would hear everything twice, its own frames included.
+//! What comes in by a NIC that a guest does not use it does not get: the physical switch floods to
+//! all, and a guest would hear everything twice.
 //!
 //! The switch belongs to the agent: while the agent is away guests lose frames, as they would on a
 //! bad cable, and nothing else.
-//!
-//! **Invariant:** one NIC carries at a time.
 
 mod address;
+mod desk;
+mod groups;
 mod panel;
+mod tap;
+
+pub use desk::{Desk, Tap};
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use racknest_cluster::record::vm::Nic;
+use racknest_cluster::wire::PortGroup;
 use racknest_switch::PortId;
 use racknest_types::id::VmId;
 use racknest_underlay::{EthernetPort, FRAME_MAX, NicName};
@@ -38,6 +42,7 @@ use tokio::net::UnixDatagram;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
+use self::groups::Groups;
 use self::panel::{Exit, Panel};
 use crate::clock::Stopwatch;
 use crate::layout::Layout;
@@ -51,9 +56,6 @@ const FRAMES_PER_TURN: usize = 64;
 /// How often a guest whose socket is full is tried again. It takes ten frames each time: 10,000
 /// frames a second, more than a guest under TCG can handle.
 const FLUSH_PAUSE: Duration = Duration::from_millis(1);
-
-/// No NIC works.
-const NONE: usize = usize::MAX;
 
 /// What is plugged into the switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub enum Order {
         /// The VM.
         vm: VmId,
     },
+    /// These are the port groups, all of them.
+    Groups(Vec<PortGroup>),
 }
 
 /// A guest was heard to use an address.
@@ -86,6 +90,7 @@ pub struct Heard {
 pub struct Network {
     orders: mpsc::UnboundedSender<Order>,
     heard: mpsc::UnboundedReceiver<Heard>,
+    desk: Desk,
     _tasks: JoinSet<()>,
 }
 
@@ -115,9 +120,8 @@ enum Sent {
 #[derive(Debug)]
 struct Shared {
     guests: UnixDatagram,
+    layout: Layout,
     uplinks: Vec<Uplink>,
-    /// The NIC in use, as a place in `uplinks`.
-    active: AtomicUsize,
     /// Held for one frame.
     panel: Mutex<Panel>,
     clock: Stopwatch,
@@ -143,13 +147,17 @@ impl Network {
         let (told, heard) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             guests: UnixDatagram::bind(&path)?,
+            panel: Mutex::new(Panel::new(
+                layout.clone(),
+                uplinks.iter().map(|uplink| uplink.nic.clone()),
+            )),
+            layout: layout.clone(),
             uplinks,
-            active: AtomicUsize::new(NONE),
-            panel: Mutex::new(Panel::new(layout.clone())),
             clock: Stopwatch::start(),
             heard: told,
             backlog: Notify::new(),
         });
+        let desk = Desk::new(Arc::clone(&shared));
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&shared).carry_from_guests());
         for place in 0..shared.uplinks.len() {
@@ -157,13 +165,19 @@ impl Network {
         }
         tasks.spawn(Arc::clone(&shared).hand_over_later());
         tasks.spawn(shared.attend(taken, links));
-        Ok(Self { orders, heard, _tasks: tasks })
+        Ok(Self { orders, heard, desk, _tasks: tasks })
     }
 
     /// Says what is plugged in.
     pub fn order(&self, order: Order) {
         // The switch lives as long as this, so that it takes every order.
         let _ = self.orders.send(order);
+    }
+
+    /// Where others ask.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
     /// The next address that was heard.
@@ -176,9 +190,9 @@ impl Network {
 }
 
 impl Shared {
-    /// Carries out orders, and chooses the NIC in use.
+    /// Carries out orders, and follows the links.
     async fn attend(self: Arc<Self>, mut orders: mpsc::UnboundedReceiver<Order>, mut links: Links) {
-        self.choose(&links.borrow_and_update());
+        self.follow(&links.borrow_and_update());
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -186,7 +200,7 @@ impl Shared {
                     None => return,
                 },
                 changed = links.changed() => match changed {
-                    Ok(()) => self.choose(&links.borrow_and_update()),
+                    Ok(()) => self.follow(&links.borrow_and_update()),
                     Err(_) => return,
                 },
             }
@@ -194,31 +208,27 @@ impl Shared {
     }
 
     fn carry_out(&self, order: Order) {
-        let mut panel = self.panel();
+        let now_ms = self.clock.millis();
         match order {
             Order::Plug { vm, nics } => {
-                let new = panel.plug(vm, &nics);
-                Panel::announce(new, |exit, pieces| self.send(exit, pieces));
+                self.panel().plug(now_ms, vm, &nics, |exit, pieces| self.send(exit, pieces));
             }
-            Order::Unplug { vm } => panel.unplug(vm),
+            Order::Unplug { vm } => self.panel().unplug(vm),
+            Order::Groups(groups) => {
+                if let Err(error) = Groups::save(&self.layout, &groups) {
+                    tracing::error!(%error, "the port groups will be forgotten when the agent ends");
+                }
+                self.panel().set_groups(now_ms, groups, |exit, pieces| self.send(exit, pieces));
+            }
         }
     }
 
-    fn choose(&self, links: &BTreeMap<NicName, bool>) {
-        let is_up = |uplink: &Uplink| links.get(&uplink.nic).is_some_and(|is_up| *is_up);
-        let chosen = self.uplinks.iter().position(is_up);
-        let active = chosen.unwrap_or(NONE);
-        if self.active.swap(active, Ordering::Relaxed) == active {
-            return;
-        }
+    fn follow(&self, links: &BTreeMap<NicName, bool>) {
+        let is_up = |nic: &NicName| links.get(nic).is_some_and(|is_up| *is_up);
         let mut panel = self.panel();
-        panel.set_uplink(chosen.is_some());
-        match chosen.and_then(|place| self.uplinks.get(place)) {
-            Some(uplink) => {
-                tracing::info!(nic = %uplink.nic, "guests' frames leave by this NIC");
-                Panel::announce(panel.cards(), |exit, pieces| self.send(exit, pieces));
-            }
-            None => tracing::warn!("no NIC works: guests reach only those on this host"),
+        panel.set_links(is_up, |exit, pieces| self.send(exit, pieces));
+        if !panel.has_way_out(is_up) {
+            tracing::warn!("no NIC works: guests reach only those on this host");
         }
     }
 
@@ -243,13 +253,11 @@ impl Shared {
 
     async fn carry_from_uplink(self: Arc<Self>, place: usize) {
         let mut frame = vec![0; FRAME_ROOM];
-        let port = self.panel().uplink();
-        let Some(uplink) = self.uplinks.get(place) else { return };
+        let port = self.panel().uplink(place);
+        let (Some(uplink), Some(port)) = (self.uplinks.get(place), port) else { return };
         loop {
             let size = uplink.port.recv(&mut frame).await;
-            if self.active.load(Ordering::Relaxed) == place {
-                self.carry(port, &frame[..size], false);
-            }
+            self.carry(port, &frame[..size], false);
         }
     }
 
@@ -283,9 +291,8 @@ impl Shared {
         let pieces = pieces.map(IoSlice::new);
         match exit {
             Exit::Guest(socket) => send_to(&self.guests, socket, &pieces),
-            Exit::Uplink => {
-                let active = self.active.load(Ordering::Relaxed);
-                let uplink = self.uplinks.get(active);
+            Exit::Uplink(place) => {
+                let uplink = self.uplinks.get(place);
                 let is_sent = uplink.is_some_and(|uplink| uplink.port.try_send(&pieces));
                 if is_sent { Sent::Done } else { Sent::Lost }
             }

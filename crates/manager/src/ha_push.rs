@@ -89,6 +89,7 @@ mod tests {
         })
         .await
         .unwrap();
+        assert!(matches!(messages.recv().await, Some(ToHost::Networks(_))));
         let told = messages.recv().await.unwrap();
         let ToHost::Ha(cluster) = told else { panic!("{told:?}") };
         assert_eq!((cluster.members.len(), cluster.generation), (19, 19));

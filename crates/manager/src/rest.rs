@@ -24,6 +24,7 @@ mod ha;
 mod ha_view;
 mod host;
 mod network;
+mod network_watch;
 mod permission;
 mod pool;
 mod range;
@@ -88,6 +89,7 @@ fn routes() -> Routes {
         datastore::mount,
         datastore_file::mount,
         network::mount,
+        network_watch::mount,
         task::mount,
         event::mount,
         change::mount,

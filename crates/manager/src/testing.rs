@@ -171,10 +171,14 @@ impl<S: AsyncRead + AsyncWrite> FakeHost<S> {
         self.writer.flush().await.unwrap();
     }
 
-    /// The next message that is not a ping; pings are answered. `None` at the end.
+    /// The next message that is not a ping, nor the port groups that every hello is answered by;
+    /// pings are answered. `None` at the end.
     pub(crate) async fn hear(&mut self) -> Option<ToHost> {
         loop {
             let message = self.reader.next().await.ok()??;
+            if matches!(message, ToHost::Networks(_)) {
+                continue;
+            }
             if message != ToHost::Ping {
                 return Some(message);
             }
@@ -187,7 +191,12 @@ impl<S: AsyncRead + AsyncWrite> FakeHost<S> {
     /// Answers this many pings.
     pub(crate) async fn answer_pings(&mut self, count: u32) {
         for _ in 0..count {
-            let message = self.reader.next().await.unwrap();
+            let message = loop {
+                match self.reader.next().await.unwrap() {
+                    Some(ToHost::Networks(_)) => {}
+                    other => break other,
+                }
+            };
             assert_eq!(message, Some(ToHost::Ping));
             self.say(&FromHost::Pong).await;
         }

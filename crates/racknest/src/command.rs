@@ -151,6 +151,7 @@ pub(crate) fn execute(
         "vm_serial" => console::serial(matches, setting),
         "vm_screenshot" => file::screenshot(matches, setting),
         "vm_log" => file::log(matches, setting),
+        "network_tcpdump" => file::capture(&verb, matches, setting),
         "datastore_upload" => file::upload(matches, setting),
         "datastore_download" => file::download(matches, setting),
         "drill_preview" | "drill_start" => drill::start(&verb, matches, setting),

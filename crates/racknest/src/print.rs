@@ -284,6 +284,11 @@ impl Progress {
     }
 }
 
+/// Whether what is printed goes to a screen.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Whether a person sits in front of both ends, so that a question can be asked.
 pub(crate) fn is_conversation() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()

@@ -26,11 +26,20 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod flow;
 pub mod forward;
 pub mod frame;
+pub mod guard;
+pub mod neighbour;
+pub mod offload;
+pub mod port;
+pub mod rate;
+pub mod snooping;
 pub mod table;
+pub mod team;
 pub mod vlan;
 
-pub use forward::{DropReason, Egress, PortCounters, PortId, PortMode, Switch, Verdict};
+pub use forward::{Egress, Mirror, Switch, Trace, Verdict};
 pub use frame::{Frame, FrameError, MacAddress, TagAction};
+pub use port::{DropReason, PortConfig, PortCounters, PortId, PortMode, PortRole};
 pub use vlan::{VlanId, VlanSet};

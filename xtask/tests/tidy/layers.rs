@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &["racknest-types", "racknest-cluster", "racknest-switch"];
 
 /// What a pure crate may use from outside. Each works without std, and does nothing by itself.
-const PURE_MAY_USE: &[&str] = &["serde", "thiserror"];
+const PURE_MAY_USE: &[&str] = &["foldhash", "hashbrown", "serde", "thiserror"];
 
 /// Crates that touch the world. Each has a `clippy.toml` that keeps the clock in one file.
 const EDGE: &[&str] = &["racknest", "racknest-host", "racknest-manager", "racknest-underlay"];

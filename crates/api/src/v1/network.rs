@@ -1,5 +1,7 @@
 //! Networks: port groups that VMs' network adapters are attached to.
 
+use std::collections::BTreeMap;
+
 use racknest_types::id::{DatacenterId, FolderId, NetworkId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,12 +20,125 @@ operations! {
     /// Makes a network that spans all hosts.
     NetworkCreate = "network_create": Post "/api/v1/networks",
         access Privilege("DVPortgroup.Create"), body Json(NewNetwork), answer Created(Network);
-    /// Changes a network's name or VLAN.
+    /// Changes a network: its name, its VLAN, and what holds for the ports of its guests.
     NetworkEdit = "network_edit": Patch "/api/v1/networks/{network}",
         access Privilege("DVPortgroup.Modify"), body Json(NetworkPatch), answer Json(Network);
     /// Deletes a network that no VM is attached to.
     NetworkDelete = "network_delete": Delete "/api/v1/networks/{network}",
         access Privilege("DVPortgroup.Delete"), answer Empty(Nothing);
+    /// Lists the ports of the hosts' switches, with what passed and what was dropped.
+    NetworkPorts = "network_ports": Get "/api/v1/network-ports",
+        access Privilege("System.Read"), query NetworkPortFilter, answer Json(Page<NetworkPort>);
+    /// Lists the network cards that the hosts' switches know.
+    NetworkMacs = "network_macs": Get "/api/v1/network-macs",
+        access Privilege("System.Read"), query NetworkPortFilter, answer Json(Page<NetworkMac>);
+    /// Says which way a frame from one VM to another would take, and what would drop it.
+    NetworkTrace = "network_trace": Get "/api/v1/network-trace",
+        access Privilege("System.Read"), query NetworkTraceQuery, answer Json(Page<NetworkHop>);
+    /// Copies what passes by a port, as a pcapng file that grows.
+    NetworkTcpdump = "network_tcpdump": Get "/api/v1/network-capture",
+        access Privilege("VirtualMachine.Interact.ConsoleInteract"),
+        query NetworkCaptureQuery, answer Octets(Nothing);
+}
+
+/// Which ports to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkPortFilter {
+    /// Those of this host's switch: its name or id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Those of this VM: its name or id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vm: Option<String>,
+}
+
+/// A port of a host's switch. "In" is towards the switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NetworkPort {
+    /// What is plugged in: `VM/NIC` for a guest, `HOST/NIC` for the host's own.
+    pub port: String,
+    /// The host whose switch it is.
+    pub host: String,
+    /// The port group; absent for a host's own NIC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Whether frames pass.
+    pub is_up: bool,
+    /// The NIC of the host by which a guest's frames leave now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
+    /// Frames that entered, dropped ones included.
+    pub frames_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Frames that left.
+    pub frames_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// Frames that were dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// A network card that a host's switch knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NetworkMac {
+    /// Its address.
+    pub mac: String,
+    /// Its VLAN.
+    pub vlan: u16,
+    /// The port that it is behind.
+    pub port: String,
+    /// The host whose switch it is.
+    pub host: String,
+    /// Since when it was not heard, in seconds; absent for one that is plugged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<u64>,
+}
+
+/// Whose frames to follow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkTraceQuery {
+    /// Who sends: a VM, or one of its NICs as `VM/NIC`.
+    pub from: String,
+    /// Who is to get it: a VM, or one of its NICs as `VM/NIC`.
+    pub to: String,
+}
+
+/// One step of a frame's way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NetworkHop {
+    /// Where: a host's switch, or the physical one.
+    pub place: String,
+    /// By which port it enters.
+    pub entry: String,
+    /// By which port it goes on; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<String>,
+    /// The VLAN tag that it carries there; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<u16>,
+    /// Why it does not go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<String>,
+}
+
+/// What to capture.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkCaptureQuery {
+    /// The port: a VM, one of its NICs as `VM/NIC`, or a host's own as `HOST/NIC`.
+    pub port: String,
+    /// How many frames at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u64>,
+    /// For how many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    /// How many bytes of each frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u32>,
 }
 
 /// A port group that spans all hosts.
@@ -40,8 +155,89 @@ pub struct Network {
     pub datacenter: Reference<DatacenterId>,
     /// The VLAN its frames carry between hosts, 1 to 4094; 0 for untagged.
     pub vlan: u16,
+    /// Which part of a private VLAN it is; `vlan` is the VLAN that is divided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_part: Option<PrivatePart>,
+    /// The VLAN of that part; absent for the promiscuous one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_vlan: Option<u16>,
+    /// The VLANs that guests tag themselves, as in `10,20-29`; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trunk: String,
+    /// Whether a guest gets every frame of its VLANs (promiscuous mode).
+    pub promiscuous: bool,
+    /// Whether a guest may use another address than its card's (MAC address changes).
+    pub mac_changes: bool,
+    /// Whether a guest may send in the name of others (forged transmits).
+    pub forged_transmits: bool,
+    /// Whether the cards behind a guest are learned (MAC learning).
+    pub mac_learning: bool,
+    /// The largest payload of a frame, in bytes.
+    pub mtu: u16,
+    /// Frames to everybody that a guest may send in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broadcast_limit: Option<u32>,
+    /// Frames to groups that a guest may send in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multicast_limit: Option<u32>,
+    /// What a guest may send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shaping_in: Option<Shaping>,
+    /// What a guest may be sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shaping_out: Option<Shaping>,
+    /// By which NICs of its host a guest's frames leave.
+    pub teaming: TeamingPolicy,
+    /// The NICs in use; all that are not standby, if there is none.
+    pub active_nics: Vec<String>,
+    /// The NICs that take over, in this order.
+    pub standby_nics: Vec<String>,
+    /// Whether a NIC that works again takes its place back at once.
+    pub failback: bool,
+    /// Whether nothing passes at all.
+    pub blocked: bool,
     /// The VMs and templates attached to it.
     pub vm_count: u32,
+}
+
+/// A part of a private VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PrivatePart {
+    /// No part of one.
+    None,
+    /// Its guests reach all of the private VLAN.
+    Promiscuous,
+    /// Its guests reach promiscuous ones only.
+    Isolated,
+    /// Its guests reach promiscuous ones and each other.
+    Community,
+}
+
+/// How much traffic may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shaping {
+    /// Over a long time, in kbit/s.
+    pub average_kbps: u64,
+    /// While the burst lasts, in kbit/s.
+    pub peak_kbps: u64,
+    /// What may pass above the average, in KiB.
+    pub burst_kib: u64,
+}
+
+/// How one of several NICs is picked for a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TeamingPolicy {
+    /// By the port that it comes from.
+    OriginatingPort,
+    /// By the card that sends it.
+    SourceMac,
+    /// By its network addresses.
+    IpHash,
+    /// The first that works.
+    Explicit,
 }
 
 /// Which networks to list.
@@ -77,4 +273,55 @@ pub struct NetworkPatch {
     /// The VLAN its frames carry between hosts, 1 to 4094; 0 for untagged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
+    /// Which part of a private VLAN it is; `vlan` is the VLAN that is divided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_part: Option<PrivatePart>,
+    /// The VLAN of that part, if it is not the promiscuous one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_vlan: Option<u16>,
+    /// The VLANs that guests tag themselves, as in `10,20-29`; empty for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<String>,
+    /// Whether a guest gets every frame of its VLANs (promiscuous mode).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promiscuous: Option<bool>,
+    /// Whether a guest may use another address than its card's (MAC address changes).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_changes: Option<bool>,
+    /// Whether a guest may send in the name of others (forged transmits).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forged_transmits: Option<bool>,
+    /// Whether the cards behind a guest are learned (MAC learning).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_learning: Option<bool>,
+    /// The largest payload of a frame, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// Frames to everybody that a guest may send in a second; 0 for any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broadcast_limit: Option<u32>,
+    /// Frames to groups that a guest may send in a second; 0 for any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multicast_limit: Option<u32>,
+    /// What a guest may send; an average of 0 for any amount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shaping_in: Option<Shaping>,
+    /// What a guest may be sent; an average of 0 for any amount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shaping_out: Option<Shaping>,
+    /// By which NICs of its host a guest's frames leave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teaming: Option<TeamingPolicy>,
+    /// The NICs in use; all that are not standby, if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_nics: Option<Vec<String>>,
+    /// The NICs that take over, in this order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standby_nics: Option<Vec<String>>,
+    /// Whether a NIC that works again takes its place back at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failback: Option<bool>,
+    /// Whether nothing passes at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<bool>,
 }

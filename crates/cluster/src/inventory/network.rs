@@ -2,19 +2,24 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use racknest_types::fault::{Fault, FaultCode};
-use racknest_types::id::{FolderId, NetworkId};
+use racknest_types::id::{FolderId, HostId, NetworkId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
 use crate::record::event::EventKind;
 use crate::record::folder::FolderKind;
-use crate::record::network::NetworkRecord;
+use crate::record::network::{NetworkPolicy, NetworkRecord, PrivatePart, Shaping, Teaming};
 use crate::record::vm::VmRecord;
+use crate::wire::{PortGroup, ToHost};
 
 /// The highest VLAN: 4095 means all of them, and 0 none.
 pub const VLAN_MAX: u16 = 4094;
+
+/// The smallest payload that IPv4 asks of a link, and the largest that switches carry, in bytes.
+const MTU_RANGE: core::ops::RangeInclusive<u16> = 576..=9_000;
 
 /// A change to a network; what is `None` stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +28,8 @@ pub struct EditNetwork {
     pub name: Option<String>,
     /// Its VLAN.
     pub vlan: Option<u16>,
+    /// What holds for its ports.
+    pub policy: Option<NetworkPolicy>,
 }
 
 impl Inventory {
@@ -42,10 +49,12 @@ impl Inventory {
         self.check_name(folder.into(), name)?;
         check_vlan(name, vlan)?;
         let id = NetworkId::from_raw(self.next_id());
-        self.networks.insert(id, NetworkRecord { id, name: name.into(), folder, vlan });
+        let policy = NetworkPolicy::default();
+        self.networks.insert(id, NetworkRecord { id, name: name.into(), folder, vlan, policy });
         self.index.put_name(folder.into(), name, id);
         self.touch_created(id);
         self.record_event(now, user, id, EventKind::Created, "");
+        self.send_networks();
         Ok(id)
     }
 
@@ -71,6 +80,10 @@ impl Inventory {
             self.check_network_unused(id, "given another VLAN")?;
             new.vlan = vlan;
         }
+        if let Some(policy) = edit.policy {
+            new.policy = policy;
+        }
+        self.check_network_policy(&new)?;
         if new == old {
             return Ok(());
         }
@@ -79,6 +92,7 @@ impl Inventory {
         self.networks.insert(id, new);
         self.touch(id);
         self.record_event(now, user, id, EventKind::Reconfigured, "");
+        self.send_networks();
         Ok(())
     }
 
@@ -99,6 +113,95 @@ impl Inventory {
         self.networks.remove(&id);
         self.drop_permissions_on(id.into());
         self.touch_deleted(id);
+        self.send_networks();
+        Ok(())
+    }
+
+    /// Tells every host that answers of the port groups, as they are now.
+    fn send_networks(&mut self) {
+        let connected = self.hosts.values().filter(|host| self.is_connected(host.id));
+        for host in connected.map(|host| host.id).collect::<Vec<_>>() {
+            self.send_networks_to(host);
+        }
+    }
+
+    pub(super) fn send_networks_to(&mut self, host: HostId) {
+        let groups = self.networks.values().map(|network| PortGroup {
+            id: network.id,
+            name: network.name.clone(),
+            vlan: network.vlan,
+            policy: network.policy.clone(),
+        });
+        let groups = groups.collect::<Vec<_>>();
+        self.send(host, ToHost::Networks(groups));
+    }
+
+    /// Refuses a policy that no switch could keep.
+    fn check_network_policy(&self, network: &NetworkRecord) -> Result<(), Fault> {
+        let NetworkRecord { name, vlan, policy, .. } = network;
+        let refuse = |why: String| Err(Fault::invalid(format!("network '{name}': {why}")));
+        if !MTU_RANGE.contains(&policy.mtu) {
+            let (least, most) = (MTU_RANGE.start(), MTU_RANGE.end());
+            return refuse(format!("an MTU is from {least} to {most} bytes, not {}", policy.mtu));
+        }
+        if policy.broadcast_limit == Some(0) || policy.multicast_limit == Some(0) {
+            return refuse("a limit is 1 frame a second or more".into());
+        }
+        for shaping in policy.shaping_in.iter().chain(&policy.shaping_out) {
+            let Shaping { average_kbps, peak_kbps, burst_kib } = *shaping;
+            if average_kbps == 0 || burst_kib == 0 || peak_kbps < average_kbps {
+                return refuse(
+                    "shaping needs an average and a burst above 0, and a peak not below the average"
+                        .into(),
+                );
+            }
+        }
+        let is_bad = |(first, last): &(u16, u16)| *first == 0 || first > last || *last > VLAN_MAX;
+        if policy.trunk.iter().any(is_bad) {
+            return refuse(format!("a trunk's VLANs are from 1 to {VLAN_MAX}"));
+        }
+        if let Some(part) = policy.private {
+            if *vlan == 0 || !policy.trunk.is_empty() {
+                return refuse("a private VLAN needs a VLAN of its own and is no trunk".into());
+            }
+            self.check_part(network, part)?;
+        }
+        let Teaming { active, standby, .. } = &policy.teaming;
+        match active.iter().find(|nic| standby.contains(nic)) {
+            Some(nic) => refuse(format!("NIC '{nic}' is either active or standby")),
+            None => Ok(()),
+        }
+    }
+
+    /// The VLAN of a part belongs to one private VLAN, and to no other network.
+    fn check_part(&self, network: &NetworkRecord, part: PrivatePart) -> Result<(), Fault> {
+        let (PrivatePart::Isolated(own) | PrivatePart::Community(own)) = part else {
+            return Ok(());
+        };
+        check_vlan(&network.name, own)?;
+        let is_other = |other: &&NetworkRecord| {
+            if other.id == network.id {
+                return false;
+            }
+            match other.policy.private {
+                Some(PrivatePart::Isolated(theirs) | PrivatePart::Community(theirs)) => {
+                    other.vlan == own || (theirs == own && other.vlan != network.vlan)
+                }
+                Some(PrivatePart::Promiscuous) | None => other.vlan == own,
+            }
+        };
+        let is_itself = own == 0 || own == network.vlan;
+        let other = self.networks.values().find(is_other).filter(|_| !is_itself);
+        if is_itself || other.is_some() {
+            let whose = other.map_or_else(
+                || "it is the private VLAN itself".into(),
+                |other| format!("network '{}' has it", other.name),
+            );
+            return Err(Fault::invalid(format!(
+                "network '{}': VLAN {own} cannot be a part of private VLAN {}: {whose}",
+                network.name, network.vlan
+            )));
+        }
         Ok(())
     }
 

@@ -73,6 +73,7 @@ impl Inventory {
             self.record_event(now, "", id, EventKind::HostConnected, "");
         }
         self.answered(now, id);
+        self.send_networks_to(id);
         self.compare(now, id, hello.vms);
         self.repeat_hooks(id);
         Ok(())
@@ -238,7 +239,7 @@ impl Inventory {
     }
 
     /// A host has a VM that is not its own: it forgets it, and its files stay.
-    fn disown(&mut self, now: Timestamp, host: HostId, report: &VmReport) {
+    pub(super) fn disown(&mut self, now: Timestamp, host: HostId, report: &VmReport) {
         let VmReport { vm, epoch, .. } = *report;
         let detail = match self.vms.get(&vm) {
             Some(record) => format!(

@@ -16,7 +16,7 @@ use super::Inventory;
 use super::vm::step_to_host;
 use crate::record::event::EventKind;
 use crate::record::vm::{Pending, PowerState, Step, VmRecord};
-use crate::wire::{Request, ToHost};
+use crate::wire::{Request, ToHost, VmReport};
 
 impl Inventory {
     /// Asks a VM's host for what is pending, if the host can be asked.
@@ -98,6 +98,10 @@ impl Inventory {
         });
         if fits {
             self.finish_step(now, vm, result);
+        } else if !self.vms.contains_key(&vm) && result == Ok(PowerState::On) {
+            // A creation that had failed was asked for again, before that was known here, and worked.
+            let report = VmReport { epoch: u64::MAX, ..VmReport::new(vm, PowerState::On) };
+            self.disown(now, host, &report);
         }
     }
 
@@ -171,6 +175,9 @@ impl Inventory {
             Step::Migrate { to, pool, .. } => {
                 let from = self.on_host(id);
                 self.change_host(id, *to, *pool);
+                // Its source says that it has left; whether it has stayed where it went, says the
+                // target.
+                self.register_again(id);
                 (EventKind::Moved, format!("from {}", from.trim_start_matches("on ")))
             }
             Step::Relocate { home, limits, then } => {

@@ -13,6 +13,7 @@ mod migration;
 mod move_check;
 mod moving;
 mod naming;
+mod networks;
 mod permissions;
 mod power;
 mod random;
@@ -247,6 +248,8 @@ impl World {
         self.write_events();
         while let Some(action) = self.inventory.poll_action() {
             let (host, text) = match action {
+                // Every hello is answered by it; `networks.rs` looks at what it says.
+                Action::Send { message: ToHost::Networks(_), .. } => continue,
                 Action::Send { host, message } => (host, self.describe_message(&message)),
                 Action::HangUp(host) => (host, "hung up on".into()),
             };
@@ -316,7 +319,9 @@ impl World {
                 let verb = if order.is_check { "look for" } else { "run" };
                 std::format!("{verb} hook {}", order.name)
             }
-            ToHost::Hello { .. } | ToHost::Ping => panic!("the inventory does not say {message:?}"),
+            ToHost::Hello { .. } | ToHost::Ping | ToHost::Networks(_) => {
+                panic!("the inventory does not say {message:?}")
+            }
         }
     }
 

@@ -1,9 +1,16 @@
 //! Networks: port groups that VMs' NICs are attached to.
+//!
+//! **A change to a field is a change to every store that exists**: a new field gets
+//! `#[serde(default)]`, an old name never gets a new meaning.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use racknest_types::id::{FolderId, NetworkId};
 use serde::{Deserialize, Serialize};
+
+/// The largest payload of a frame where nothing else is said, in bytes.
+pub const MTU: u16 = 1_500;
 
 /// A port group that spans all hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,4 +23,143 @@ pub struct NetworkRecord {
     pub folder: FolderId,
     /// The VLAN its frames carry between hosts, 1 to 4094; 0 for untagged.
     pub vlan: u16,
+    /// What holds for the ports of its guests.
+    #[serde(default)]
+    pub policy: NetworkPolicy,
+}
+
+/// What holds for each port of a port group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPolicy {
+    /// Which part of a private VLAN it is, whose primary VLAN is the network's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private: Option<PrivatePart>,
+    /// VLANs that guests tag themselves: first and last of each range. None are, if it is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trunk: Vec<(u16, u16)>,
+    /// Whether a guest gets every frame of its VLANs.
+    #[serde(default)]
+    pub promiscuous: bool,
+    /// Whether a guest may use another address than its card's.
+    #[serde(default)]
+    pub mac_changes: bool,
+    /// Whether a guest may send in the name of others.
+    #[serde(default)]
+    pub forged_transmits: bool,
+    /// Whether the cards behind a guest are learned.
+    #[serde(default)]
+    pub mac_learning: bool,
+    /// The largest payload of a frame, in bytes.
+    #[serde(default = "mtu")]
+    pub mtu: u16,
+    /// Frames to everybody that a guest may send in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broadcast_limit: Option<u32>,
+    /// Frames to groups that a guest may send in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multicast_limit: Option<u32>,
+    /// What a guest may send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shaping_in: Option<Shaping>,
+    /// What a guest may be sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shaping_out: Option<Shaping>,
+    /// By which NICs of its host a guest's frames leave.
+    #[serde(default)]
+    pub teaming: Teaming,
+    /// Whether nothing passes at all.
+    #[serde(default)]
+    pub blocked: bool,
+}
+
+/// A part of a private VLAN (RFC 5517).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PrivatePart {
+    /// Its guests reach all of the private VLAN.
+    Promiscuous,
+    /// Its guests reach promiscuous ones only. Its VLAN.
+    Isolated(u16),
+    /// Its guests reach promiscuous ones and each other. Its VLAN.
+    Community(u16),
+}
+
+/// How much traffic may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shaping {
+    /// Over a long time, in kbit/s.
+    pub average_kbps: u64,
+    /// While the burst lasts, in kbit/s.
+    pub peak_kbps: u64,
+    /// What may pass above the average, in KiB.
+    pub burst_kib: u64,
+}
+
+/// By which NICs of its host a guest's frames leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Teaming {
+    /// How one is picked.
+    #[serde(default)]
+    pub policy: TeamingPolicy,
+    /// The NICs in use, by name; all of a host's that are not standby, if it is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub active: Vec<String>,
+    /// The NICs that take over, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standby: Vec<String>,
+    /// Whether a NIC that works again takes its place back at once.
+    #[serde(default = "yes")]
+    pub failback: bool,
+}
+
+/// How one of several NICs is picked for a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TeamingPolicy {
+    /// By the port that it comes from.
+    #[default]
+    OriginatingPort,
+    /// By the card that sends it.
+    SourceMac,
+    /// By its network addresses.
+    IpHash,
+    /// The first that works.
+    Explicit,
+}
+
+impl Default for NetworkPolicy {
+    fn default() -> Self {
+        Self {
+            private: None,
+            trunk: Vec::new(),
+            promiscuous: false,
+            mac_changes: false,
+            forged_transmits: false,
+            mac_learning: false,
+            mtu: MTU,
+            broadcast_limit: None,
+            multicast_limit: None,
+            shaping_in: None,
+            shaping_out: None,
+            teaming: Teaming::default(),
+            blocked: false,
+        }
+    }
+}
+
+impl Default for Teaming {
+    fn default() -> Self {
+        Self {
+            policy: TeamingPolicy::default(),
+            active: Vec::new(),
+            standby: Vec::new(),
+            failback: true,
+        }
+    }
+}
+
+const fn mtu() -> u16 {
+    MTU
+}
+
+const fn yes() -> bool {
+    true
 }

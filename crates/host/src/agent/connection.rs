@@ -72,6 +72,7 @@ pub(super) async fn greet(stream: Stream) -> Result<Caller, HelloError> {
         }
         Some(
             ToHost::Mounts(_)
+            | ToHost::Networks(_)
             | ToHost::Request { .. }
             | ToHost::Cancel { .. }
             | ToHost::Register(_)

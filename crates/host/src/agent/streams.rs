@@ -12,10 +12,11 @@ use racknest_types::fault::{Fault, FaultCode};
 use racknest_underlay::message::{MessageError, read_message, write_message};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
-use super::Stream;
+use super::{Stream, capture};
 use crate::datastore;
 use crate::datastore::upload::Upload;
 use crate::mounts::Mounts;
+use crate::net::Desk;
 use crate::storage_path::StoragePath;
 use crate::vm::{Driver, Duplex};
 
@@ -51,6 +52,7 @@ pub(super) async fn serve<D: Driver>(
     mut stream: Stream,
     driver: Arc<D>,
     disks: Disks,
+    desk: Option<Desk>,
 ) -> Result<(), StreamError> {
     let request =
         tokio::time::timeout(REQUEST_TIMEOUT, read_message(&mut stream, MESSAGE_BYTES_MAX));
@@ -84,14 +86,34 @@ pub(super) async fn serve<D: Driver>(
             let made = disks.work(move |mounts| datastore::make_directory(mounts, &path)).await;
             reply(&mut stream, &ready_or(made)).await
         }
+        Some(StreamRequest::Switch) => {
+            let report = switch_of(desk).map(|desk| StreamReply::Switch(desk.report()));
+            reply(&mut stream, &report.unwrap_or_else(StreamReply::Refused)).await
+        }
+        Some(StreamRequest::Trace(question)) => {
+            let answer = switch_of(desk).and_then(|desk| desk.trace(&question));
+            reply(&mut stream, &answer.map_or_else(StreamReply::Refused, StreamReply::Trace)).await
+        }
+        Some(StreamRequest::Capture(request)) => {
+            match switch_of(desk).and_then(|desk| desk.tap(&request)) {
+                Ok(tap) => capture::send(stream, tap, &request).await,
+                Err(fault) => reply(&mut stream, &StreamReply::Refused(fault)).await,
+            }
+        }
     }
+}
+
+fn switch_of(desk: Option<Desk>) -> Result<Desk, Fault> {
+    desk.ok_or_else(|| {
+        Fault::unsupported("a switch on a simulated host, whose guests send no frames,")
+    })
 }
 
 fn ready_or(result: Result<(), Fault>) -> StreamReply {
     result.map_or_else(StreamReply::Refused, |()| StreamReply::Ready { size: None })
 }
 
-async fn reply(
+pub(super) async fn reply(
     stream: &mut (impl AsyncWrite + Unpin),
     reply: &StreamReply,
 ) -> Result<(), StreamError> {

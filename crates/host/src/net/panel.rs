@@ -4,15 +4,24 @@
 //! would lose most of a burst, so a port keeps some frames for it and hands them over when it can.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use racknest_cluster::record::vm::Nic;
-use racknest_switch::{Egress, Frame, MacAddress, PortId, PortMode, Switch, TagAction, VlanId};
+use racknest_cluster::wire::PortGroup;
+use racknest_switch::frame::Tag;
+use racknest_switch::{
+    DropReason, Egress, Frame, MacAddress, PortConfig, PortId, PortMode, PortRole, Switch,
+    TagAction, Verdict, VlanId,
+};
 use racknest_types::id::VmId;
+use racknest_underlay::NicName;
 use rustix::net::SocketAddrUnix;
+use tokio::sync::mpsc;
 
 use super::address;
+use super::groups::Groups;
 use super::{Heard, Sent};
 use crate::layout::Layout;
 
@@ -23,13 +32,19 @@ const BACKLOG_MAX: usize = 512;
 /// addresses would otherwise make news with each packet.
 const ADDRESS_HOLD_MS: u64 = 30_000;
 
+/// From one correction of the switches beyond to the next.
+const CORRECTION_PAUSE_MS: u64 = 200;
+
 /// The switch and what is plugged into it.
 #[derive(Debug)]
 pub(super) struct Panel {
     layout: Layout,
-    switch: Switch,
-    uplink: PortId,
-    ports: BTreeMap<PortId, Plugged>,
+    pub(super) switch: Switch,
+    pub(super) uplinks: Vec<(NicName, PortId)>,
+    groups: Groups,
+    pub(super) ports: BTreeMap<PortId, Plugged>,
+    /// Who gets copies.
+    pub(super) taps: BTreeMap<PortId, mpsc::Sender<Vec<u8>>>,
     by_path: BTreeMap<PathBuf, PortId>,
     /// Kept from frame to frame, so that forwarding allocates nothing.
     egress: Vec<Egress>,
@@ -39,49 +54,82 @@ pub(super) struct Panel {
 
 /// A NIC of a guest.
 #[derive(Debug)]
-struct Plugged {
-    vm: VmId,
-    key: u32,
-    card: MacAddress,
-    vlan: VlanId,
+pub(super) struct Plugged {
+    pub(super) vm: VmId,
+    pub(super) nic: Nic,
     path: PathBuf,
     socket: SocketAddrUnix,
     backlog: VecDeque<Vec<u8>>,
     heard: Option<(Ipv4Addr, u64)>,
+    /// When the switches beyond were last told that it is elsewhere.
+    corrected_ms: u64,
+}
+
+/// Where a card is, as the switches beyond an uplink are told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    card: MacAddress,
+    vlan: VlanId,
+    /// Which of the uplinks.
+    uplink: usize,
 }
 
 /// Where a frame goes out.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Exit<'a> {
-    /// To the host's wire.
-    Uplink,
+    /// To one of the host's wires, by its place.
+    Uplink(usize),
     /// To a guest's socket.
     Guest(&'a SocketAddrUnix),
 }
 
 impl Panel {
-    pub(super) fn new(layout: Layout) -> Self {
-        let mut switch = Switch::default();
-        let uplink = switch.add_port(PortMode::trunk());
+    /// The panel of a host with these physical NICs, all without a link so far.
+    pub(super) fn new(layout: Layout, nics: impl Iterator<Item = NicName>) -> Self {
+        // No guest knows it, so none can make the table slow.
+        let seed = RandomState::new().hash_one(0);
+        let mut switch = Switch::seeded(seed);
+        let uplinks = nics.map(|nic| {
+            let config = PortConfig::new(PortRole::Uplink, PortMode::trunk());
+            let port = switch.plug(0, PortConfig { mtu: u16::MAX, ..config });
+            switch.set_link(port, false);
+            (nic, port)
+        });
+        let uplinks = uplinks.collect();
         Self {
+            groups: Groups::load(&layout),
             layout,
             switch,
-            uplink,
+            uplinks,
             ports: BTreeMap::new(),
+            taps: BTreeMap::new(),
             by_path: BTreeMap::new(),
             egress: Vec::new(),
             waiting: Vec::new(),
         }
     }
 
-    /// The port of the host's wire.
-    pub(super) const fn uplink(&self) -> PortId {
-        self.uplink
+    /// The port of a physical NIC.
+    pub(super) fn uplink(&self, place: usize) -> Option<PortId> {
+        self.uplinks.get(place).map(|(_, port)| *port)
     }
 
-    /// Whether the host has a wire that works.
-    pub(super) fn set_uplink(&mut self, is_up: bool) {
-        self.switch.set_link(self.uplink, is_up);
+    /// Takes in which NICs have a link; guests whose way out is another one now are announced there.
+    pub(super) fn set_links(
+        &mut self,
+        is_up: impl Fn(&NicName) -> bool,
+        send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
+    ) {
+        let before = self.places();
+        for (nic, port) in &self.uplinks {
+            self.switch.set_link(*port, is_up(nic));
+        }
+        self.announce_new(&before, send);
+    }
+
+    /// Whether any NIC has a link.
+    pub(super) fn has_way_out(&self, is_up: impl Fn(&NicName) -> bool) -> bool {
+        self.uplinks.iter().any(|(nic, _)| is_up(nic))
     }
 
     /// The port of the NIC whose socket this is.
@@ -89,51 +137,108 @@ impl Panel {
         self.by_path.get(path).copied()
     }
 
-    /// Brings the ports of a VM in line with its NICs; returns the cards that are new.
-    pub(super) fn plug(&mut self, vm: VmId, nics: &[Nic]) -> Vec<(MacAddress, VlanId)> {
+    /// Holds every port to what the manager says of its group.
+    pub(super) fn set_groups(
+        &mut self,
+        now_ms: u64,
+        groups: Vec<PortGroup>,
+        send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
+    ) {
+        let before = self.places();
+        self.groups = Groups::of(groups);
+        for (id, plugged) in &self.ports {
+            match self.groups.config_of(&plugged.nic, &self.uplinks) {
+                Ok(config) => self.switch.configure(now_ms, *id, config),
+                Err(why) => {
+                    tracing::error!(vm = %plugged.vm, nic = plugged.nic.key, why, "a port stays as it was");
+                }
+            }
+        }
+        self.announce_new(&before, send);
+    }
+
+    /// Brings the ports of a VM in line with its NICs, and announces the cards that are new.
+    pub(super) fn plug(
+        &mut self,
+        now_ms: u64,
+        vm: VmId,
+        nics: &[Nic],
+        send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
+    ) {
         let gone: Vec<PortId> = self
             .ports
             .iter()
-            .filter(|(_, port)| port.vm == vm && !nics.iter().any(|nic| port.is(nic)))
+            .filter(|(_, port)| port.vm == vm && !nics.contains(&port.nic))
             .map(|(&id, _)| id)
             .collect();
         for id in gone {
             self.remove(id);
         }
-        let mut new = Vec::new();
+        let before = self.places();
         for nic in nics.iter().filter(|nic| nic.connected) {
-            if !self.ports.values().any(|port| port.vm == vm && port.is(nic)) {
-                new.extend(self.add(vm, nic));
+            if !self.ports.values().any(|port| port.vm == vm && port.nic == *nic) {
+                self.add(now_ms, vm, nic);
             }
         }
-        new
+        self.announce_new(&before, send);
     }
 
     /// Removes the ports of a VM.
     pub(super) fn unplug(&mut self, vm: VmId) {
-        self.plug(vm, &[]);
+        self.plug(0, vm, &[], |_, _| Sent::Lost);
     }
 
-    fn add(&mut self, vm: VmId, nic: &Nic) -> Option<(MacAddress, VlanId)> {
-        let Some(vlan) = VlanId::new(nic.vlan) else {
-            tracing::error!(%vm, nic = nic.key, vlan = nic.vlan, "a NIC's VLAN is above 4094");
-            return None;
+    fn add(&mut self, now_ms: u64, vm: VmId, nic: &Nic) {
+        let config = match self.groups.config_of(nic, &self.uplinks) {
+            Ok(config) => config,
+            Err(why) => {
+                tracing::error!(%vm, nic = nic.key, why, "a NIC cannot be plugged in");
+                return;
+            }
         };
         let path = self.layout.nic_socket(vm, nic.key);
         let socket = match SocketAddrUnix::new(&path) {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::error!(%vm, nic = nic.key, ?path, %error, "a NIC's socket cannot be named");
-                return None;
+                return;
             }
         };
-        let card = MacAddress::new(nic.mac);
-        let id = self.switch.add_port(PortMode::Access(vlan));
+        let id = self.switch.plug(now_ms, config);
         self.by_path.insert(path.clone(), id);
         let backlog = VecDeque::new();
-        let plugged = Plugged { vm, key: nic.key, card, vlan, path, socket, backlog, heard: None };
+        let nic = nic.clone();
+        let plugged = Plugged { vm, nic, path, socket, backlog, heard: None, corrected_ms: 0 };
         self.ports.insert(id, plugged);
-        Some((card, vlan))
+    }
+
+    /// The switches beyond believe that a card of this host is behind another uplink than its own: it
+    /// has moved, or has changed its VLAN. They are told, on the VLAN on which they believe it.
+    fn correct(
+        &mut self,
+        now_ms: u64,
+        frame: &[u8],
+        send: &mut impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
+    ) {
+        let Ok(frame) = Frame::parse(frame) else { return };
+        let card = frame.destination();
+        let is_it = |port: &Plugged| MacAddress::new(port.nic.mac) == card;
+        let Some((&id, port)) = self.ports.iter_mut().find(|(_, port)| is_it(port)) else { return };
+        if now_ms.saturating_sub(port.corrected_ms) < CORRECTION_PAUSE_MS {
+            return;
+        }
+        port.corrected_ms = now_ms;
+        let uplink = self.switch.uplink_of(id);
+        let Some(place) = self.uplinks.iter().position(|(_, port)| Some(*port) == uplink) else {
+            return;
+        };
+        let tag = match frame.tag() {
+            Tag::Vlan(vlan) => TagAction::Push(vlan),
+            Tag::Untagged | Tag::PriorityOnly => TagAction::Keep,
+        };
+        let mut room = [0; 4];
+        let frame = address::announcement(card);
+        let _ = send(Exit::Uplink(place), tag.pieces(&frame, &mut room));
     }
 
     fn remove(&mut self, id: PortId) {
@@ -143,15 +248,44 @@ impl Panel {
         }
     }
 
-    /// All cards that are plugged in.
-    pub(super) fn cards(&self) -> impl Iterator<Item = (MacAddress, VlanId)> {
-        self.ports.values().map(|port| (port.card, port.vlan))
+    /// Where the cards are that are plugged in.
+    fn places(&self) -> BTreeMap<PortId, Place> {
+        let place = |id: PortId, port: &Plugged| {
+            let uplink = self.switch.uplink_of(id)?;
+            let uplink = self.uplinks.iter().position(|(_, port)| *port == uplink)?;
+            let vlan = self.switch.config(id)?.mode.classify(Tag::Untagged)?;
+            Some(Place { card: MacAddress::new(port.nic.mac), vlan, uplink })
+        };
+        let all = self.ports.iter().filter_map(|(&id, port)| Some((id, place(id, port)?)));
+        all.collect()
+    }
+
+    /// Tells the switches beyond the uplinks where cards are that are elsewhere than before.
+    fn announce_new(
+        &self,
+        before: &BTreeMap<PortId, Place>,
+        mut send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
+    ) {
+        for (id, Place { card, vlan, uplink }) in self.places() {
+            if before.get(&id) == Some(&Place { card, vlan, uplink }) {
+                continue;
+            }
+            let mut room = [0; 4];
+            let tag = match vlan {
+                VlanId::UNTAGGED => TagAction::Keep,
+                vlan => TagAction::Push(vlan),
+            };
+            // Lost like any frame; the card's own next frame says the same.
+            let frame = address::announcement(card);
+            let _ = send(Exit::Uplink(uplink), tag.pieces(&frame, &mut room));
+        }
     }
 
     /// The address that the sender of this frame is heard to use, if that is news.
     pub(super) fn listen(&mut self, now_ms: u64, id: PortId, bytes: &[u8]) -> Option<Heard> {
         let port = self.ports.get_mut(&id)?;
-        let frame = Frame::parse(bytes).ok().filter(|frame| frame.source() == port.card)?;
+        let card = MacAddress::new(port.nic.mac);
+        let frame = Frame::parse(bytes).ok().filter(|frame| frame.source() == card)?;
         let address = address::claimed(&frame)?;
         if let Some((known, since)) = port.heard
             && (known == address || now_ms.saturating_sub(since) < ADDRESS_HOLD_MS)
@@ -171,12 +305,24 @@ impl Panel {
         mut send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
     ) {
         let mut egress = std::mem::take(&mut self.egress);
-        self.switch.forward(now_ms, from, frame, &mut egress);
+        let verdict = self.switch.forward(now_ms, from, frame, &mut egress);
+        if verdict == Verdict::Dropped(DropReason::OtherUplink) {
+            self.correct(now_ms, frame, &mut send);
+        }
         for &Egress { port: id, tag } in &egress {
             let mut room = [0; 4];
             let pieces = tag.pieces(frame, &mut room);
+            let uplink = || self.uplinks.iter().position(|(_, port)| *port == id);
             let sent = match self.ports.get_mut(&id) {
-                None => send(Exit::Uplink, pieces),
+                None => match (self.taps.get(&id), uplink()) {
+                    // Who watches too slowly misses some, and nobody waits for that.
+                    (Some(tap), _) => match tap.try_send(pieces.concat()) {
+                        Ok(()) => Sent::Done,
+                        Err(_) => Sent::Lost,
+                    },
+                    (None, Some(place)) => send(Exit::Uplink(place), pieces),
+                    (None, None) => Sent::Lost,
+                },
                 Some(port) if port.backlog.is_empty() => {
                     match send(Exit::Guest(&port.socket), pieces) {
                         Sent::Later => port.keep(id, pieces, &mut self.waiting),
@@ -217,30 +363,9 @@ impl Panel {
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
-
-    /// Tells the switches beyond the uplink where these cards are.
-    pub(super) fn announce(
-        cards: impl IntoIterator<Item = (MacAddress, VlanId)>,
-        mut send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
-    ) {
-        for (card, vlan) in cards {
-            let mut room = [0; 4];
-            let tag = match vlan {
-                VlanId::UNTAGGED => TagAction::Keep,
-                vlan => TagAction::Push(vlan),
-            };
-            // Lost like any frame; the card's own next frame says the same.
-            let _ = send(Exit::Uplink, tag.pieces(&address::announcement(card), &mut room));
-        }
-    }
 }
 
 impl Plugged {
-    fn is(&self, nic: &Nic) -> bool {
-        let wanted = (nic.key, nic.mac, nic.vlan, nic.connected);
-        wanted == (self.key, self.card.bytes(), self.vlan.get(), true)
-    }
-
     fn keep(&mut self, id: PortId, pieces: [&[u8]; 3], waiting: &mut Vec<PortId>) -> Sent {
         if self.backlog.len() >= BACKLOG_MAX {
             return Sent::Lost;

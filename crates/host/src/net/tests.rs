@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use racknest_cluster::record::network::{NetworkPolicy, PrivatePart, Teaming, TeamingPolicy};
 use racknest_types::id::NetworkId;
 use racknest_underlay::{Fabric, FabricConfig, Underlay};
 
@@ -77,7 +78,12 @@ impl Host {
 
 impl Guest {
     fn send(&self, host: &Host, to: [u8; 6], word: &[u8]) {
-        let frame = [&to[..], &[2, 0, 0, 0, 0, self.card], &[0x88, 0xb5], word].concat();
+        self.send_as(host, self.card, to, word);
+    }
+
+    /// Sends in the name of another card, as a host does whose guests these are.
+    fn send_as(&self, host: &Host, card: u8, to: [u8; 6], word: &[u8]) {
+        let frame = [&to[..], &[2, 0, 0, 0, 0, card], &[0x88, 0xb5], word].concat();
         // A full queue loses it, as a wire may; whoever needs it sends again.
         let _ = self.socket.try_send_to(&frame, host.layout.switch_socket());
     }
@@ -245,4 +251,111 @@ async fn a_burst_waits_for_a_guest_that_is_busy() {
         arrived.extend(<[u8; 2]>::try_from(&frame[14..size]));
     }
     assert_eq!(arrived, frames);
+}
+
+fn group(policy: NetworkPolicy) -> Order {
+    let id = NetworkId::from_raw(1);
+    Order::Groups(vec![PortGroup { id, name: "VM Network".into(), vlan: 0, policy }])
+}
+
+/// Whether a guest of a nested host and a guest of another host reach each other: what the guest
+/// sends in the name of its own guest arrives, and so does the answer.
+async fn nested_guest_has_a_network(policy: NetworkPolicy) -> bool {
+    let rack = Rack::new().await;
+    let (one, two) = (rack.host("esx01").await, rack.host("esx02").await);
+    let (nested, web) = (one.guest(1, 0), two.guest(2, 0));
+    reaches((&one, &nested), EVERYBODY, &web, b"the nested host itself").await;
+    one.network.order(group(policy));
+    // In line behind the order.
+    reaches((&one, &one.guest(3, 0)), EVERYBODY, &web, b"the order is carried out").await;
+    for _ in 0..20 {
+        nested.send_as(&one, 77, [2, 0, 0, 0, 0, 2], b"nested");
+        web.send(&two, [2, 0, 0, 0, 0, 77], b"answer");
+        let is_heard = web.words().await.contains(&b"nested"[..]);
+        let is_answered = nested.words().await.contains(&b"answer"[..]);
+        if is_heard && is_answered {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn guests_of_a_nested_host_need_forged_transmits_and_promiscuous_mode() {
+    let strict = NetworkPolicy::default();
+    let (promiscuous, forged_transmits) = (true, true);
+    let one = NetworkPolicy { promiscuous, ..strict.clone() };
+    let other = NetworkPolicy { forged_transmits, ..strict.clone() };
+    let both = NetworkPolicy { promiscuous, forged_transmits, ..strict.clone() };
+    let learning = NetworkPolicy { forged_transmits, mac_learning: true, ..strict.clone() };
+    assert!(!nested_guest_has_a_network(strict).await);
+    assert!(!nested_guest_has_a_network(one).await);
+    assert!(!nested_guest_has_a_network(other).await);
+    assert!(nested_guest_has_a_network(both).await);
+    assert!(nested_guest_has_a_network(learning).await);
+}
+
+#[tokio::test]
+async fn isolated_guests_reach_the_router_and_not_each_other_on_whichever_host() {
+    let rack = Rack::new().await;
+    let (one, two) = (rack.host("esx01").await, rack.host("esx02").await);
+    let groups = |host: &Host| {
+        let of = |number, part| PortGroup {
+            id: NetworkId::from_raw(number),
+            name: format!("part {number}"),
+            vlan: 100,
+            policy: NetworkPolicy { private: Some(part), ..NetworkPolicy::default() },
+        };
+        let parts = [of(1, PrivatePart::Isolated(101)), of(2, PrivatePart::Promiscuous)];
+        host.network.order(Order::Groups(parts.into()));
+    };
+    groups(&one);
+    groups(&two);
+    let (alone, near, far) = (one.guest(1, 100), one.guest(2, 100), two.guest(3, 100));
+    let router = two.guest(4, 100);
+    let nics = vec![Nic { network: NetworkId::from_raw(2), ..nic(4, 100) }];
+    two.network.order(Order::Plug { vm: VmId::from_raw(4), nics });
+    reaches((&two, &router), EVERYBODY, &alone, b"to all").await;
+    reaches((&two, &router), EVERYBODY, &far, b"to all").await;
+    reaches((&one, &alone), [2, 0, 0, 0, 0, 4], &router, b"to the router").await;
+    reaches((&two, &far), [2, 0, 0, 0, 0, 4], &router, b"to the router").await;
+    alone.send(&one, EVERYBODY, b"to neighbours");
+    reaches((&one, &alone), EVERYBODY, &router, b"behind it").await;
+    assert!(!near.words().await.contains(&b"to neighbours"[..]));
+    assert!(!far.words().await.contains(&b"to neighbours"[..]));
+}
+
+#[tokio::test]
+async fn guests_leave_by_the_nics_of_their_team_and_a_restarted_agent_knows_it() {
+    let rack = Rack::new().await;
+    let (mut one, two) = (rack.host("esx01").await, rack.host("esx02").await);
+    let (web, db) = (one.guest(1, 0), two.guest(2, 0));
+    let teaming = Teaming {
+        policy: TeamingPolicy::Explicit,
+        active: vec!["vmnic1".into()],
+        ..Teaming::default()
+    };
+    one.network.order(group(NetworkPolicy { teaming, ..NetworkPolicy::default() }));
+    reaches((&one, &web), EVERYBODY, &db, b"by vmnic1").await;
+    rack.cable("esx01", "vmnic0", false).await;
+    reaches((&one, &web), EVERYBODY, &db, b"still").await;
+    rack.cable("esx01", "vmnic0", true).await;
+    rack.cable("esx01", "vmnic1", false).await;
+    // vmnic0 is no member of the team.
+    db.words().await;
+    web.send(&one, EVERYBODY, b"cut off");
+    assert_eq!(db.words().await, BTreeSet::new());
+
+    let Host { layout, underlay, network } = one;
+    drop(network);
+    while underlay.ethernet(&"vmnic0".parse().unwrap()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let network = switch(&layout, &underlay).await;
+    one = Host { layout, underlay, network };
+    one.network.order(Order::Plug { vm: VmId::from_raw(1), nics: vec![nic(1, 0)] });
+    web.send(&one, EVERYBODY, b"after the restart");
+    assert_eq!(db.words().await, BTreeSet::new());
+    rack.cable("esx01", "vmnic1", true).await;
+    reaches((&one, &web), EVERYBODY, &db, b"back by vmnic1").await;
 }

@@ -30,12 +30,13 @@ async fn connect(
     vms: Vec<VmReport>,
 ) -> (Connection, mpsc::Receiver<ToHost>) {
     let connection = Connection { host, number };
-    let (outbox, inbox) = mpsc::channel(100);
+    let (outbox, mut inbox) = mpsc::channel(100);
     core.host_connected(connection, hello(vms), outbox).await.unwrap();
     let connected = || {
         core.read(|inventory| inventory.host(host).unwrap().connection) == HostConnection::Connected
     };
     eventually("the host is connected", connected).await;
+    assert!(matches!(inbox.recv().await, Some(ToHost::Networks(_))), "every hello is answered so");
     (connection, inbox)
 }
 

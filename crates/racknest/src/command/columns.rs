@@ -203,6 +203,41 @@ const TABLE: &[(&str, &[Column])] = &[
         ],
     ),
     ("network_list", &[("NAME", "name"), ("VLAN", "vlan"), ("VMS", "vm_count"), ("ID", "id")]),
+    (
+        "network_ports",
+        &[
+            ("PORT", "port"),
+            ("HOST", "host"),
+            ("NETWORK", "network"),
+            ("UP", "is_up"),
+            ("UPLINK", "uplink"),
+            ("IN", "frames_in"),
+            ("BYTES IN", "bytes_in:bytes"),
+            ("OUT", "frames_out"),
+            ("BYTES OUT", "bytes_out:bytes"),
+            ("DROPPED", "drops:pairs"),
+        ],
+    ),
+    (
+        "network_macs",
+        &[
+            ("MAC", "mac"),
+            ("VLAN", "vlan"),
+            ("PORT", "port"),
+            ("HOST", "host"),
+            ("SILENT S", "age_seconds"),
+        ],
+    ),
+    (
+        "network_trace",
+        &[
+            ("AT", "place"),
+            ("COMES BY", "entry"),
+            ("GOES BY", "exit"),
+            ("TAG", "tag"),
+            ("DROPPED", "dropped"),
+        ],
+    ),
     ("folder_list", &[("PATH", "path"), ("HOLDS", "holds"), ("ID", "id")]),
     ("user_list", &[("NAME", "name"), ("ENABLED", "enabled"), ("ID", "id")]),
     (

@@ -41,6 +41,41 @@ pub(crate) fn download_arguments(command: Command) -> Command {
     )
 }
 
+/// Adds the file of `racknest network tcpdump`, as `tcpdump` calls it.
+pub(crate) fn capture_arguments(command: Command) -> Command {
+    command.arg(
+        Arg::new("write")
+            .short('w')
+            .long("write")
+            .value_name("FILE")
+            .help("Where the pcapng goes; the output if absent, as for `| tshark -r -`"),
+    )
+}
+
+/// Writes copies of what passes by a port, until there are enough or the user has.
+pub(crate) fn capture(
+    verb: &super::verb::Verb,
+    matches: &ArgMatches,
+    setting: &Setting,
+) -> anyhow::Result<()> {
+    let (query, _) = super::input::read(&super::input::inputs(&verb.row), matches)?;
+    let (_, mut frames) = setting.client()?.open(row("network_tcpdump"), &[], &query)?;
+    let cut_off = "the capture was cut off";
+    match matches.get_one::<String>("write") {
+        None if print::is_terminal() => {
+            bail!("pcapng is not for a terminal: say -w FILE, or `| tshark -r -`")
+        }
+        None => io::copy(&mut frames, &mut io::stdout().lock()).context(cut_off).map(drop),
+        Some(file) => {
+            // What is there at the moment of Ctrl-C is a whole file, frame by frame.
+            let written =
+                io::copy(&mut frames, &mut fs_err::File::create(file)?).context(cut_off)?;
+            print::note(format!("{written} bytes are in {file}"));
+            Ok(())
+        }
+    }
+}
+
 fn file_argument(help: &'static str) -> Arg {
     Arg::new("file").short('f').long("file").value_name("FILE").help(help)
 }

@@ -61,7 +61,17 @@ fn list(
 
 /// Whether a list is for finding something in it; the others tell what came after what.
 fn is_by_name(id: &str) -> bool {
-    !matches!(id, "task_list" | "event_list" | "vm_snapshot_list" | "session_list" | "token_list")
+    !matches!(
+        id,
+        "task_list"
+            | "event_list"
+            | "vm_snapshot_list"
+            | "session_list"
+            | "token_list"
+            | "network_ports"
+            | "network_macs"
+            | "network_trace"
+    )
 }
 
 fn path_names<'a>(verb: &Verb, matches: &'a ArgMatches) -> Vec<&'a str> {

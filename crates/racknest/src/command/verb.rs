@@ -135,6 +135,27 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("pool_edit", &["racknest pool edit gold --memory-shares 8000"]),
     ("role_create", &["racknest role create operator --privilege VirtualMachine.Interact.PowerOn"]),
     ("permission_create", &["racknest permission create / alice operator"]),
+    (
+        "network_edit",
+        &[
+            "racknest network edit 'VM Network' --promiscuous true --forged-transmits true",
+            "racknest network edit web --shaping-in 10000:20000:512 --broadcast-limit 100",
+            "racknest network edit web --teaming explicit --active-nics vmnic1 --standby-nics vmnic0",
+            "racknest network edit web --private-part isolated --private-vlan 101",
+        ],
+    ),
+    (
+        "network_ports",
+        &["racknest network ports --host esx01", "racknest network ports --vm web01"],
+    ),
+    ("network_trace", &["racknest network trace web01 db01"]),
+    (
+        "network_tcpdump",
+        &[
+            "racknest network tcpdump web01 -w web01.pcapng --seconds 10",
+            "racknest network tcpdump esx01/vmnic0 | tshark -r -",
+        ],
+    ),
     ("datastore_upload", &["racknest datastore upload datastore1 debian.iso iso/debian.iso"]),
     ("datastore_download", &["racknest datastore download datastore1 iso/debian.iso"]),
     (
@@ -312,6 +333,7 @@ impl Verb {
             "session_login" => session::login_arguments(command),
             "vm_console" => console::screen_arguments(command),
             "vm_screenshot" => file::screenshot_arguments(command),
+            "network_tcpdump" => file::capture_arguments(command),
             "datastore_upload" => file::upload_arguments(command),
             "datastore_download" => file::download_arguments(command),
             "stats_query" => stats::arguments(command),
@@ -352,7 +374,10 @@ impl Verb {
     /// Whether it answers a list.
     pub(crate) fn is_list(&self) -> bool {
         let last = self.words.last().map(String::as_str);
-        matches!(last, Some("list" | "browse" | "states" | "counters" | "latest"))
+        matches!(
+            last,
+            Some("list" | "browse" | "states" | "counters" | "latest" | "ports" | "macs" | "trace")
+        )
     }
 
     fn examples(&self, inputs: &[input::Input]) -> Vec<String> {

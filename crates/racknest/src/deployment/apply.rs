@@ -92,7 +92,7 @@ impl Applier<'_> {
                 client.send::<NetworkCreate>(&[], &new)
             }),
             Step::SetVlan(entry) => once(&label, || {
-                let patch = NetworkPatch { name: None, vlan: Some(entry.vlan) };
+                let patch = NetworkPatch { vlan: Some(entry.vlan), ..NetworkPatch::default() };
                 client.send::<NetworkEdit>(&[&entry.name], &patch)
             }),
             Step::CreateTemplate(template) => self.create_template(&label, template),

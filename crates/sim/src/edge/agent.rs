@@ -179,6 +179,7 @@ impl World {
             ToHost::Cancel { .. }
             | ToHost::Hello { .. }
             | ToHost::Mounts(_)
+            | ToHost::Networks(_)
             | ToHost::Hook(_)
             | ToHost::Ping => {}
         }

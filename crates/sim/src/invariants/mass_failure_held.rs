@@ -23,6 +23,8 @@ pub(super) struct MassFailureHeld {
     last: u64,
     is_great: bool,
     is_held: bool,
+    /// Whether restarts are being held, perhaps for a loss before the last one.
+    is_holding: bool,
     /// Hosts that the primary does not take for live.
     not_live: BTreeSet<HostId>,
     /// VMs that were given to a host and are not known to run there.
@@ -63,10 +65,13 @@ impl Invariant for MassFailureHeld {
                     self.not_live.insert(host);
                 }
             }
-            Fact::Reported { what: HaNews::HealingHeld, .. } => self.is_held = true,
+            Fact::Reported { what: HaNews::HealingHeld, .. } => {
+                (self.is_held, self.is_holding) = (true, true);
+            }
+            Fact::Reported { what: HaNews::HealingReleased, .. } => self.is_holding = false,
             // A primary that was elected since has not seen them die, one by one or at once.
             Fact::Reported { what: HaNews::Primary, .. } => {
-                self.is_great = false;
+                (self.is_great, self.is_holding) = (false, false);
                 self.not_live.clear();
             }
             Fact::Reported { what: HaNews::Restarted { vm, .. }, .. } => {
@@ -89,6 +94,7 @@ impl MassFailureHeld {
     fn forget_loss(&mut self) {
         let not_live = std::mem::take(&mut self.not_live);
         let given = std::mem::take(&mut self.given);
-        *self = Self { not_live, given, ..Self::default() };
+        let is_holding = self.is_holding;
+        *self = Self { not_live, given, is_holding, is_held: is_holding, ..Self::default() };
     }
 }

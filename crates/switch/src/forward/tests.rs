@@ -2,17 +2,27 @@
 //!
 //! `port NAME access VLAN`, `port NAME trunk [native=N] [allow=A,B]`, `down NAME`, `up NAME`,
 //! `remove NAME`, `unsent NAME SIZE`, `at MS`, and `PORT: SOURCE > DESTINATION [TAG]`, where an address
-//! is one letter (or `*` for everybody) and a tag is a VLAN number.
+//! is one letter (or `*` for everybody, `+` for a group) and a tag is a VLAN number.
+//!
+//! At a virtual switch: `uplink NAME`, `guest NAME LETTER [access VLAN|private VLAN PART]
+//! [promiscuous] [forged] [changes] [learning] [mtu=N] [team=POLICY:ACTIVE[/STANDBY][!]]`, `tap NAME`,
+//! `mirror TO [sent_by=NAME] [sent_to=NAME] [vlan=N]`, and `trace` before a frame.
+
+mod policies;
 
 use std::borrow::ToOwned;
 use std::collections::BTreeMap;
 use std::format;
 use std::string::String;
+use std::vec;
 use std::vec::Vec;
 
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::port::{PrivatePart, Security};
+use crate::team::{Team, Teaming};
+use crate::vlan::VlanSet;
 
 #[derive(Default)]
 struct Script {
@@ -43,6 +53,27 @@ impl Script {
                 let port = self.switch.add_port(parse_mode(mode));
                 self.ports.insert(name.to_owned(), port);
             }
+            ["uplink", name] => {
+                let config = PortConfig::new(PortRole::Uplink, PortMode::trunk());
+                self.plug(name, PortConfig { mtu: u16::MAX, ..config });
+            }
+            ["tap", name] => {
+                self.plug(name, PortConfig::new(PortRole::Tap, PortMode::trunk()));
+            }
+            ["guest", name, letter, ref rest @ ..] => {
+                let config = self.guest(letter, rest);
+                self.plug(name, config);
+            }
+            ["mirror", to, ref rest @ ..] => self.mirror(to, rest),
+            ["block", name] => {
+                let config = self.switch.config(self.ports[name]).unwrap().clone();
+                let config = PortConfig { is_blocked: true, ..config };
+                self.switch.configure(self.now_ms, self.ports[name], config);
+            }
+            ["trace", port, source, ">", destination, ref tag @ ..] => {
+                let frame = frame(source, destination, tag.first());
+                self.trace(line, port.trim_end_matches(':'), &frame);
+            }
             ["down", name] => self.switch.set_link(self.ports[name], false),
             ["up", name] => self.switch.set_link(self.ports[name], true),
             ["remove", name] => self.switch.remove_port(self.ports[name]),
@@ -58,14 +89,97 @@ impl Script {
         }
     }
 
+    fn plug(&mut self, name: &str, config: PortConfig) {
+        let port = self.switch.plug(self.now_ms, config);
+        self.ports.insert(name.to_owned(), port);
+    }
+
+    fn guest(&self, letter: &str, words: &[&str]) -> PortConfig {
+        let vlan = |text: &str| VlanId::new(text.parse().unwrap()).unwrap();
+        let role = PortRole::Guest(MacAddress::new(address(letter)));
+        let mut config = PortConfig::new(role, PortMode::Access(VlanId::UNTAGGED));
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let Security { promiscuous, mac_changes, forged_transmits, mac_learning } =
+                &mut config.security;
+            match word.split_once('=').unwrap_or((*word, "")) {
+                ("access", _) => config.mode = PortMode::Access(vlan(words.next().unwrap())),
+                ("private", _) => {
+                    let primary = vlan(words.next().unwrap());
+                    let part = match words.next().unwrap().split_once(':') {
+                        Some(("isolated", number)) => PrivatePart::Isolated(vlan(number)),
+                        Some(("community", number)) => PrivatePart::Community(vlan(number)),
+                        _ => PrivatePart::Promiscuous,
+                    };
+                    config.mode = PortMode::Private { primary, part };
+                }
+                ("promiscuous", _) => *promiscuous = true,
+                ("forged", _) => *forged_transmits = true,
+                ("changes", _) => *mac_changes = true,
+                ("learning", _) => *mac_learning = true,
+                ("mtu", number) => config.mtu = number.parse().unwrap(),
+                ("team", text) => config.team = Some(self.team(text).into()),
+                _ => panic!("no such option: {word}"),
+            }
+        }
+        config
+    }
+
+    fn team(&self, text: &str) -> Team {
+        let (policy, uplinks) = text.trim_end_matches('!').split_once(':').unwrap();
+        let (active, standby) = uplinks.split_once('/').unwrap_or((uplinks, ""));
+        let ports = |names: &str| {
+            names.split(',').filter(|it| !it.is_empty()).map(|it| self.ports[it]).collect()
+        };
+        let teaming = match policy {
+            "port" => Teaming::OriginatingPort,
+            "mac" => Teaming::SourceMac,
+            "hash" => Teaming::IpHash,
+            "first" => Teaming::Explicit,
+            _ => panic!("no such policy: {policy}"),
+        };
+        Team::new(teaming, ports(active), ports(standby), !text.ends_with('!'))
+    }
+
+    fn mirror(&mut self, to: &str, words: &[&str]) {
+        let mut mirror =
+            Mirror { to: self.ports[to], sent_by: vec![], sent_to: vec![], vlan: None };
+        for word in words {
+            match word.split_once('=').unwrap() {
+                ("sent_by", name) => mirror.sent_by.push(self.ports[name]),
+                ("sent_to", name) => mirror.sent_to.push(self.ports[name]),
+                ("vlan", number) => mirror.vlan = VlanId::new(number.parse().unwrap()),
+                _ => panic!("no such option: {word}"),
+            }
+        }
+        self.switch.add_mirror(mirror);
+    }
+
     fn forward(&mut self, line: &str, port: &str, frame: &[u8]) {
         let mut out = Vec::new();
+        let before = self.switch.trace(self.now_ms, self.ports[port], frame);
         let verdict = self.switch.forward(self.now_ms, self.ports[port], frame, &mut out);
-        let names: BTreeMap<PortId, &str> =
-            self.ports.iter().map(|(name, &port)| (port, name.as_str())).collect();
+        // Without mirrors and rates, what is traced is what happens.
+        if self.switch.mirrors().next().is_none() && verdict != Verdict::Dropped(DropReason::Loop) {
+            assert_eq!((before.verdict, &before.egress), (verdict, &out), "{line}");
+        }
         let sent: Vec<String> =
-            out.iter().map(|e| format!("{}:{:?}", names[&e.port], e.tag)).collect();
+            out.iter().map(|e| format!("{}:{:?}", self.name(e.port), e.tag)).collect();
         self.transcript.push_str(&format!("{line}  ->  {verdict:?} [{}]\n", sent.join(" ")));
+    }
+
+    fn trace(&mut self, line: &str, port: &str, frame: &[u8]) {
+        let trace = self.switch.trace(self.now_ms, self.ports[port], frame);
+        let refused = trace.refused.iter();
+        let refused: Vec<String> =
+            refused.map(|(port, reason)| format!("{}:{reason:?}", self.name(*port))).collect();
+        let verdict = trace.verdict;
+        self.transcript.push_str(&format!("{line}  ->  {verdict:?} not [{}]\n", refused.join(" ")));
+    }
+
+    fn name(&self, port: PortId) -> &str {
+        let found = self.ports.iter().find(|(_, other)| **other == port);
+        found.map_or("?", |(name, _)| name.as_str())
     }
 }
 
@@ -86,7 +200,11 @@ fn parse_mode(words: &[&str]) -> PortMode {
 }
 
 fn address(word: &str) -> [u8; 6] {
-    if word == "*" { [0xff; 6] } else { [2, 0, 0, 0, 0, word.as_bytes()[0]] }
+    match word {
+        "*" => [0xff; 6],
+        "+" => [1, 0, 0x5e, 1, 2, 3],
+        _ => [2, 0, 0, 0, 0, word.as_bytes()[0]],
+    }
 }
 
 fn frame(source: &str, destination: &str, tag: Option<&&str>) -> Vec<u8> {
@@ -101,14 +219,16 @@ fn frame(source: &str, destination: &str, tag: Option<&&str>) -> Vec<u8> {
 }
 
 fn show_counters(counters: &PortCounters) -> String {
-    let text = format!("{counters:?}");
-    let shown: Vec<&str> = text
-        .trim_start_matches("PortCounters { ")
-        .trim_end_matches(" }")
-        .split(", ")
-        .filter(|field| !field.ends_with(": 0"))
-        .collect();
-    shown.join(" ")
+    let PortCounters { frames_in, bytes_in, frames_out, bytes_out, .. } = counters;
+    let mut shown = vec![
+        ("frames_in", *frames_in),
+        ("bytes_in", *bytes_in),
+        ("frames_out", *frames_out),
+        ("bytes_out", *bytes_out),
+    ];
+    shown.extend(DropReason::ALL.map(|reason| (reason.name(), counters.dropped(reason))));
+    let shown = shown.into_iter().filter(|(_, count)| *count > 0);
+    shown.map(|(name, count)| format!("{name}: {count}")).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -159,10 +279,10 @@ fn vlans_do_not_hear_each_other() {
             up: d > * 30  ->  Dropped(VlanNotAllowed) []
             up: d > *  ->  Dropped(VlanNotAllowed) []
             p: a > * 10  ->  Dropped(VlanNotAllowed) []
-            p: frames_in: 2 bytes_in: 120 dropped_vlan: 1
+            p: frames_in: 2 bytes_in: 120 vlan_not_allowed: 1
             q: frames_in: 1 bytes_in: 60 frames_out: 1 bytes_out: 56
-            r: frames_in: 1 bytes_in: 60 dropped_no_receiver: 1
-            up: frames_in: 3 bytes_in: 180 frames_out: 2 bytes_out: 128 dropped_vlan: 2
+            r: frames_in: 1 bytes_in: 60 no_receiver: 1
+            up: frames_in: 3 bytes_in: 180 frames_out: 2 bytes_out: 128 vlan_not_allowed: 2
         "#]],
     );
 }
@@ -265,7 +385,7 @@ fn a_dead_link_carries_nothing_and_forgets_its_cards() {
             p: a > b  ->  Flooded [r:Keep]
             p: a > b  ->  Flooded [q:Keep r:Keep]
             p: frames_in: 2 bytes_in: 120 frames_out: 1 bytes_out: 60
-            q: frames_in: 1 bytes_in: 60 frames_out: 1 bytes_out: 60 dropped_link_down: 1
+            q: frames_in: 1 bytes_in: 60 frames_out: 1 bytes_out: 60 link_down: 1
             r: frames_out: 3 bytes_out: 180
         "#]],
     );
@@ -291,14 +411,14 @@ fn what_cannot_go_anywhere_is_counted_by_reason() {
             p: * > a  ->  Dropped(Malformed) []
             p: a > b 5  ->  Dropped(VlanNotAllowed) []
             q: b > a  ->  Dropped(NoSuchPort) []
-            p: frames_in: 4 bytes_in: 240 dropped_malformed: 1 dropped_vlan: 1 dropped_same_port: 1 dropped_no_receiver: 1 dropped_queue_full: 1
+            p: frames_in: 4 bytes_in: 240 malformed: 1 vlan_not_allowed: 1 same_port: 1 no_receiver: 1 queue_full: 1
         "#]],
     );
 }
 
 #[test]
 fn a_full_table_floods_instead_of_growing() {
-    let mut switch = Switch { table: AddressTable::new(1), ..Switch::default() };
+    let mut switch = Switch::new(1, 7);
     let ports = [switch.add_port(PortMode::trunk()), switch.add_port(PortMode::trunk())];
     let mut out = Vec::new();
     switch.forward(0, ports[0], &frame("a", "*", None), &mut out);

@@ -41,6 +41,7 @@ fn a_host_is_emptied_and_its_vms_come_back() {
               a <- w unregister
             > done v on
               * Moved v from host 'a'
+              b <- register v On
             > done w off
               b <- w register
             > done w off
@@ -53,6 +54,7 @@ fn a_host_is_emptied_and_its_vms_come_back() {
               b <- w unregister
             > done v on
               * Moved v from host 'b'
+              a <- register v On
             > done w off
               a <- w register
             > done w off
@@ -93,6 +95,7 @@ fn vms_stay_where_they_went_if_that_is_wanted() {
               a <- w unregister
             > done v on
               * Moved v from host 'a'
+              b <- register v On
             > done w off
               b <- w register
             > done w off
@@ -216,6 +219,7 @@ fn a_manager_that_restarts_goes_on() {
               a <- w unregister
             > done v on
               * Moved v from host 'a'
+              b <- register v On
             > done w off
               b <- w register
             > done w off

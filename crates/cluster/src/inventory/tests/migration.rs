@@ -32,6 +32,7 @@ fn a_running_vm_moves_and_its_source_says_so() {
               ! TaskInProgress: VM 'v' is busy with task-36; wait for it or cancel it
             > done v on
               * Moved v from host 'a'
+              b <- register v On
               = vm_move v: Success
             > says a v:on
             > off v
@@ -66,6 +67,7 @@ fn the_target_may_be_the_first_to_say_that_it_has_the_vm() {
             > says b v:on
             > done v on
               * Moved v from host 'a'
+              b <- register v On
               = vm_move v: Success
             > hello a
         "#]],
@@ -175,6 +177,7 @@ fn a_manager_that_restarts_believes_either_host() {
             > hello b v:on
               * HostConnected b
               * Moved v from host 'a'
+              b <- register v On
               = vm_move v: Success
             > hello a v:on
               * HostConnected a
@@ -248,6 +251,7 @@ fn the_word_of_the_target_counts_when_the_source_falls_silent() {
             > lose a
               * HostConnectionLost a silence
               * Moved v from host 'a'
+              b <- register v On
               = vm_move v: Success
             > off v
               b <- v poweroff

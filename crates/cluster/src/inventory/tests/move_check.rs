@@ -363,6 +363,7 @@ fn a_running_vm_comes_into_another_cluster_or_stays_in_its_own() {
               a <- v migrate to b
             > done v on
               * Moved v from host 'a'
+              b <- register v On
               = vm_move v: Success
             > where v
               : on b in /dc/host/far/Resources, Some(Some(Low))

@@ -170,6 +170,7 @@ fn a_vm_moves_to_a_datastore_and_then_to_a_host() {
               b <- v migrate to a
             > done v on
               * Moved v from host 'b'
+              a <- register v On
               = vm_move v: Success
             > off v
               a <- v poweroff

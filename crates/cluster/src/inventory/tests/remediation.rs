@@ -202,6 +202,7 @@ fn hosts_are_worked_on_one_after_the_other_the_emptiest_first() {
               * Moved x from host 'b'
               * HostEnteredMaintenance b
               * HostRemediation b task-49, host 2 of 3: hook 'patch' runs
+              c <- register x On
               b <- run hook patch
               = host_maintenance_enter b: Success
             > hook b 0
@@ -212,6 +213,7 @@ fn hosts_are_worked_on_one_after_the_other_the_emptiest_first() {
             > done x on
               * Moved x from host 'c'
               * HostRemediation b task-49, host 2 of 3: done
+              b <- register x On
               a <- look for hook patch
               = host_maintenance_return b: Success
             > hook a ready
@@ -220,10 +222,12 @@ fn hosts_are_worked_on_one_after_the_other_the_emptiest_first() {
               a <- w migrate to b
             > done v on
               * Moved v from host 'a'
+              c <- register v On
             > done w on
               * Moved w from host 'a'
               * HostEnteredMaintenance a
               * HostRemediation a task-49, host 3 of 3: hook 'patch' runs
+              b <- register w On
               a <- run hook patch
               = host_maintenance_enter a: Success
             > hook a 0
@@ -234,9 +238,11 @@ fn hosts_are_worked_on_one_after_the_other_the_emptiest_first() {
               b <- w migrate to a
             > done v on
               * Moved v from host 'c'
+              a <- register v On
             > done w on
               * Moved w from host 'b'
               * HostRemediation a task-49, host 3 of 3: done
+              a <- register w On
               = cluster_remediate lab: Success
               = host_maintenance_return a: Success
         "#]],
@@ -270,6 +276,7 @@ fn a_hook_that_fails_stops_it_and_the_rest_is_untouched_until_it_is_resumed() {
               * Moved x from host 'b'
               * HostEnteredMaintenance b
               * HostRemediation b task-49, host 2 of 3: hook 'patch' runs
+              c <- register x On
               b <- run hook patch
               = host_maintenance_enter b: Success
             > hook b 1
@@ -289,6 +296,7 @@ fn a_hook_that_fails_stops_it_and_the_rest_is_untouched_until_it_is_resumed() {
             > done x on
               * Moved x from host 'c'
               * HostRemediation b task-65, host 2 of 3: done
+              b <- register x On
               a <- look for hook patch
               = host_maintenance_return b: Success
             > hook a ready
@@ -369,6 +377,7 @@ fn a_cancelled_remediation_brings_back_the_host_that_is_under_way() {
             > done x on
               * Moved x from host 'b'
               * TaskFailed b host_maintenance_enter: maintenance was left
+              c <- register x On
               = host_maintenance_enter b: RequestCanceled
             > remediate hook:patch 1 a c
               c <- look for hook patch
@@ -379,6 +388,7 @@ fn a_cancelled_remediation_brings_back_the_host_that_is_under_way() {
               * Moved x from host 'c'
               * HostEnteredMaintenance c
               * HostRemediation c task-58, host 1 of 2: hook 'patch' runs
+              b <- register x On
               c <- run hook patch
               = host_maintenance_enter c: Success
             > halt
@@ -391,6 +401,7 @@ fn a_cancelled_remediation_brings_back_the_host_that_is_under_way() {
               * Moved x from host 'b'
               * HostRemediation c task-58, host 1 of 2: done
               * TaskFailed lab cluster_remediate: cancelled; 1 of 2 hosts are done
+              c <- register x On
               = cluster_remediate lab: RequestCanceled
               = host_maintenance_return c: Success
             > resume
@@ -428,6 +439,7 @@ fn a_manager_that_restarts_goes_on_and_asks_again() {
               * Moved x from host 'b'
               * HostEnteredMaintenance b
               * HostRemediation b task-49, host 1 of 2: hook 'patch' runs
+              c <- register x On
               b <- run hook patch
               = host_maintenance_enter b: Success
             > restart
@@ -454,6 +466,7 @@ fn a_manager_that_restarts_goes_on_and_asks_again() {
             > done x on
               * Moved x from host 'c'
               * HostRemediation b task-49, host 1 of 2: done
+              b <- register x On
               a <- look for hook patch
               = host_maintenance_return b: Success
             > hook a ready
@@ -480,6 +493,7 @@ fn a_host_that_dies_under_its_hook_is_waited_for_and_then_given_up() {
               * Moved x from host 'b'
               * HostEnteredMaintenance b
               * HostRemediation b task-49, host 1 of 2: hook 'patch' runs
+              c <- register x On
               b <- run hook patch
               = host_maintenance_enter b: Success
             > lose b
@@ -509,6 +523,7 @@ fn a_host_that_dies_under_its_hook_is_waited_for_and_then_given_up() {
             > done x on
               * Moved x from host 'c'
               * HostRemediation b task-59, host 1 of 2: done
+              b <- register x On
               a <- look for hook patch
               = host_maintenance_return b: Success
         "#]],
@@ -611,6 +626,7 @@ fn a_host_is_filled_only_when_ha_sees_it_live_again() {
               * Moved x from host 'b'
               * HostEnteredMaintenance b
               * HostRemediation b task-52, host 1 of 1: hook 'patch' runs
+              c <- register x On
               b <- run hook patch
               a <- ha generation 3
               b <- ha generation 3
@@ -645,6 +661,7 @@ fn a_host_is_filled_only_when_ha_sees_it_live_again() {
               * Moved x from host 'b'
               * HostEnteredMaintenance b
               * HostRemediation b task-52, host 1 of 1: hook 'patch' runs
+              c <- register x On
               b <- run hook patch
               a <- ha generation 3
               b <- ha generation 3
@@ -675,6 +692,7 @@ fn hosts_get_another_agent_and_those_that_have_it_are_passed_over() {
               * Moved x from host 'b'
               * HostEnteredMaintenance b
               * HostRemediation b task-49, host 2 of 2: agent 'new' (racknest 0.2.0) is put in place
+              c <- register x On
               = host_maintenance_enter b: Success
             > box b does
               * HostRemediation b task-49, host 2 of 2: the new agent is on trial
@@ -691,6 +709,7 @@ fn hosts_get_another_agent_and_those_that_have_it_are_passed_over() {
             > done x on
               * Moved x from host 'c'
               * HostRemediation b task-49, host 2 of 2: done
+              b <- register x On
               = cluster_remediate lab: Success
               = host_maintenance_return b: Success
         "#]],

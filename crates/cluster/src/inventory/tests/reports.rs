@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::check;
+use super::*;
 
 #[test]
 fn a_host_that_lost_its_memory_is_told_its_vms_again() {
@@ -193,4 +193,25 @@ fn a_creation_that_lost_its_lease_keeps_the_vm_for_the_host_that_has_it() {
               = vm_create w: SystemError
         "#]],
     );
+}
+
+#[test]
+fn a_vm_that_runs_after_its_creation_had_failed_is_taken_from_its_host() {
+    let mut world = World::new();
+    world.step("host a");
+    let (now, it) = (world.now, &mut world.inventory);
+    let create = CreateVm { power_on: true, ..vm_named("v") };
+    let (vm, task) = it.vm_create(now, USER, create).expect("there is room");
+    let host = it.find_host("a").expect("made");
+    let done = |result| FromHost::Done { task, vm, result };
+    it.handle_host_message(now, host, done(Err(Fault::system("the disk is full"))));
+    it.vm(vm).expect_err("nothing is left of it");
+    while it.poll_action().is_some() {}
+    it.handle_host_message(now, host, done(Ok(PowerState::On)));
+    let action = it.poll_action();
+    let Some(Action::Send { message: ToHost::Unregister { vm: taken, epoch }, .. }) = action else {
+        panic!("{action:?}")
+    };
+    assert_eq!((taken, epoch), (vm, u64::MAX));
+    world.settle();
 }

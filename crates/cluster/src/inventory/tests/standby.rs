@@ -96,6 +96,7 @@ fn a_host_is_emptied_told_of_and_turned_off_and_woken_again() {
         > done v on
           * Moved v from host 'a'
           * HostEnteredStandby a
+          b <- register v On
           a <- ha generation 5
           b <- ha generation 5
           = host_standby a: Success
@@ -242,6 +243,7 @@ fn an_ill_host_is_quarantined_or_emptied_as_its_cluster_says() {
         > done v on
           * Moved v from host 'a'
           * HostEnteredMaintenance a
+          b <- register v On
           a <- ha generation 7
           b <- ha generation 7
           = host_maintenance_enter a: Success

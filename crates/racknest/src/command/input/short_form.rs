@@ -21,6 +21,11 @@ const FORMS: &[(&str, &str, &str)] = &[
         "KEY,...",
         "its key and what changes, as in 1,network=web,mac=02:00:00:00:00:01,connected=yes",
     ),
+    (
+        "Shaping",
+        "AVERAGE:PEAK:BURST",
+        "average and peak in kbit/s and the burst in KiB, as in 10000:20000:512; 0:0:0 for none",
+    ),
     ("Boot", "BOOT", "bios, or KERNEL,INITRAMFS[,ARGUMENTS] as paths on a datastore"),
     (
         "Workload",
@@ -57,6 +62,7 @@ pub(super) fn parse(name: &str, text: &str) -> anyhow::Result<Value> {
         }
         "Admission" => admission(text),
         "Monitoring" => monitoring(text),
+        "Shaping" => shaping(text),
         "Boot" => boot(text),
         _ => workload(text),
     };
@@ -174,6 +180,15 @@ fn workload(text: &str) -> anyhow::Result<Value> {
         load[field] = number(value)?;
     }
     Ok(load)
+}
+
+/// `AVERAGE:PEAK:BURST`.
+fn shaping(text: &str) -> anyhow::Result<Value> {
+    let words: Vec<&str> = text.split(':').collect();
+    let [average, peak, burst] = words[..] else { bail!("it has three numbers") };
+    Ok(json!({
+        "average_kbps": number(average)?, "peak_kbps": number(peak)?, "burst_kib": number(burst)?,
+    }))
 }
 
 #[cfg(test)]

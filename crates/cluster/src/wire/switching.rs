@@ -1,0 +1,105 @@
+//! What a host is asked of its virtual switch, and answers.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use racknest_types::id::{NetworkId, VmId};
+use serde::{Deserialize, Serialize};
+
+/// An end of a wire of a host's switch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PortEnd {
+    /// The NIC of a guest.
+    Guest {
+        /// The VM.
+        vm: VmId,
+        /// The NIC's key.
+        nic: u32,
+    },
+    /// A physical NIC of the host.
+    Uplink(String),
+}
+
+/// A host's switch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchReport {
+    /// Its ports.
+    pub ports: Vec<SwitchPort>,
+    /// The cards that it knows.
+    pub cards: Vec<SwitchCard>,
+}
+
+/// A port of a host's switch. "In" is towards the switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchPort {
+    /// What is plugged in.
+    pub end: PortEnd,
+    /// The port group of a guest's NIC.
+    #[serde(default)]
+    pub network: Option<NetworkId>,
+    /// Whether frames pass.
+    pub is_up: bool,
+    /// The physical NIC by which a guest's frames leave now.
+    #[serde(default)]
+    pub uplink: Option<String>,
+    /// Frames that entered, dropped ones included.
+    pub frames_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Frames that left.
+    pub frames_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// Frames that were dropped, by reason; reasons without any are not told.
+    pub drops: Vec<(String, u64)>,
+}
+
+/// A card that a host's switch knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchCard {
+    /// Its address, six bytes.
+    pub mac: [u8; 6],
+    /// Its VLAN.
+    pub vlan: u16,
+    /// What it is behind.
+    pub end: PortEnd,
+    /// Since when it was not heard, in milliseconds; `None` for one that is plugged in.
+    #[serde(default)]
+    pub age_ms: Option<u64>,
+}
+
+/// What would become of a frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceQuestion {
+    /// Where it enters.
+    pub from: PortEnd,
+    /// The frame.
+    pub frame: Vec<u8>,
+}
+
+/// What would become of a frame at one switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceAnswer {
+    /// Why it goes nowhere, if it does.
+    pub dropped: Option<String>,
+    /// Where it goes, and as which frame.
+    pub sent: Vec<(PortEnd, Vec<u8>)>,
+    /// Who does not get it, and why.
+    pub refused: Vec<(PortEnd, String)>,
+}
+
+/// Copies of the frames that pass by a port, as pcapng.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureRequest {
+    /// The port.
+    pub end: PortEnd,
+    /// How many frames at most; `None` for any number.
+    #[serde(default)]
+    pub frames_max: Option<u64>,
+    /// For how long, in milliseconds; `None` until the caller hangs up.
+    #[serde(default)]
+    pub duration_ms: Option<u64>,
+    /// How many bytes of each frame; `None` for all.
+    #[serde(default)]
+    pub bytes_max: Option<u32>,
+}
