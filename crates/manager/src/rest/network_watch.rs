@@ -153,12 +153,12 @@ fn is_of(view: &View<'_>, filter: &NetworkPortFilter, end: &PortEnd) -> bool {
 async fn ports(call: Call<NetworkPorts>) -> Result<Page<NetworkPort>, Fault> {
     let filter = call.query.clone();
     let is_strict = filter != NetworkPortFilter::default();
-    let hosts = call.look(|view| hosts_of(&view, &filter))?;
+    let hosts = call.look(|view| hosts_of(view, &filter))?;
     let reports = reports(&call.state, hosts, is_strict).await?;
     Ok(call.look(|view| {
         let mut rows = Vec::new();
         for (host, report) in &reports {
-            for it in report.ports.iter().filter(|it| is_of(&view, &filter, &it.end)) {
+            for it in report.ports.iter().filter(|it| is_of(view, &filter, &it.end)) {
                 let network = it.network.map(|network| view.inventory.name(network.into()));
                 rows.push(NetworkPort {
                     port: name(view.inventory, host, &it.end),
@@ -181,12 +181,12 @@ async fn ports(call: Call<NetworkPorts>) -> Result<Page<NetworkPort>, Fault> {
 async fn macs(call: Call<NetworkMacs>) -> Result<Page<NetworkMac>, Fault> {
     let filter = call.query.clone();
     let is_strict = filter != NetworkPortFilter::default();
-    let hosts = call.look(|view| hosts_of(&view, &filter))?;
+    let hosts = call.look(|view| hosts_of(view, &filter))?;
     let reports = reports(&call.state, hosts, is_strict).await?;
     Ok(call.look(|view| {
         let mut rows = Vec::new();
         for (host, report) in &reports {
-            for it in report.cards.iter().filter(|it| is_of(&view, &filter, &it.end)) {
+            for it in report.cards.iter().filter(|it| is_of(view, &filter, &it.end)) {
                 rows.push(NetworkMac {
                     mac: written(it.mac),
                     vlan: it.vlan,
@@ -207,7 +207,7 @@ fn written(mac: [u8; 6]) -> String {
 async fn trace(call: Call<NetworkTrace>) -> Result<Page<NetworkHop>, Fault> {
     let query = call.query.clone();
     let (from, to) =
-        call.look(|view| Ok::<_, Fault>((guest(&view, &query.from)?, guest(&view, &query.to)?)))?;
+        call.look(|view| Ok::<_, Fault>((guest(view, &query.from)?, guest(view, &query.to)?)))?;
     let frame = frame(&from, &to);
     let mut hops = Vec::new();
     let first = ask(&call.state, &from.host, from.end.clone(), frame).await?;
@@ -338,7 +338,7 @@ async fn tcpdump(state: State, request: Request) -> Result<Response, Fault> {
     let caller = caller(&mut parts, &state).await?;
     let call = Call::<NetworkTcpdump>::receive_head(state, &mut parts, caller).await?;
     let query = call.query.clone();
-    let (host, end) = call.look(|view| port(&view, &query.port))?;
+    let (host, end) = call.look(|view| port(view, &query.port))?;
     let request = StreamRequest::Capture(CaptureRequest {
         end,
         frames_max: query.frames,

@@ -140,7 +140,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "racknest network edit 'VM Network' --promiscuous true --forged-transmits true",
             "racknest network edit web --shaping-in 10000:20000:512 --broadcast-limit 100",
-            "racknest network edit web --teaming explicit --active-nics vmnic1 --standby-nics vmnic0",
+            "racknest network edit web --teaming explicit --active-nic vmnic1 --standby-nic vmnic0",
             "racknest network edit web --private-part isolated --private-vlan 101",
         ],
     ),
