@@ -387,7 +387,7 @@ fn a_guest_that_floods_is_held_to_its_limits() {
 #[test]
 fn a_group_goes_to_those_who_asked_for_it_and_what_they_ask_to_routers() {
     let mut switch = Switch::default();
-    switch.snoop(Some(crate::snooping::Snooper::default()));
+    switch.snoop(Some(Snooper::default()));
     let ports = [0, 1, 2].map(|_| switch.add_port(PortMode::trunk()));
     let [source, member, other] = ports;
     // IGMPv2, one to 239.1.2.3 and its report, checksums as RFC 1071 has them.
