@@ -94,6 +94,9 @@ pub struct Switch {
     families: BTreeMap<VlanId, VlanId>,
     /// Guests that get everything, of each VLAN.
     listeners: usize,
+    /// How many members of each VLAN take what is not for them. Where none does, a frame for somebody
+    /// who is not here need not be shown to all.
+    takers: BTreeMap<VlanId, usize>,
     table: AddressTable,
     snooper: Option<Snooper>,
     mirrors: Vec<(MirrorId, Mirror)>,
@@ -443,6 +446,9 @@ impl Switch {
             config,
         };
         self.listeners += usize::from(port.is_listener());
+        if let Some(vlan) = port.config.mode.family().filter(|_| port.is_taker()) {
+            *self.takers.entry(vlan).or_default() += 1;
+        }
         let is_uplink = port.config.role == PortRole::Uplink;
         if let Some(place) = self.ports.get_mut(id.place()) {
             *place = Some(port);
@@ -460,6 +466,11 @@ impl Switch {
     fn take(&mut self, id: PortId) -> Option<Port> {
         let port = self.ports.get_mut(id.place())?.take()?;
         self.listeners -= usize::from(port.is_listener());
+        if let Some(vlan) = port.config.mode.family().filter(|_| port.is_taker())
+            && let Some(count) = self.takers.get_mut(&vlan)
+        {
+            *count -= 1;
+        }
         match port.config.mode.family() {
             Some(vlan) => {
                 if let Some(members) = self.members.get_mut(&vlan) {
@@ -502,6 +513,11 @@ impl Port {
     /// Whether it gets what is for others.
     const fn is_listener(&self) -> bool {
         matches!(self.config.role, PortRole::Guest(_)) && self.config.security.promiscuous
+    }
+
+    /// Whether it takes frames for cards that are not its guest's.
+    const fn is_taker(&self) -> bool {
+        self.is_listener() || !matches!(self.config.role, PortRole::Guest(_))
     }
 
     /// How many addresses are learned behind it, if any are.

@@ -83,12 +83,14 @@ impl Switch {
             }
         };
         let candidates = |each: &mut dyn FnMut(PortId)| self.candidates(&seen, each);
-        candidates(&mut |id| match self.refusal(now_ms, ingress, &seen, id) {
+        let are_others = candidates(&mut |id| match self.refusal(now_ms, ingress, &seen, id) {
             None => egress.push(self.egress(&seen, id)),
             Some(DropReason::SamePort) => {}
             Some(reason) => refused.push((id, reason)),
         });
-        let missed = refused.iter().map(|(_, reason)| *reason).min_by_key(|it| rank(*it));
+        let others = are_others.then_some(DropReason::NotPromiscuous);
+        let missed = refused.iter().map(|(_, reason)| *reason).chain(others);
+        let missed = missed.min_by_key(|it| rank(*it));
         let verdict = match (egress.is_empty(), seen.target) {
             (true, _) => Verdict::Dropped(missed.unwrap_or(DropReason::NoReceiver)),
             (false, Some(_)) => Verdict::Forwarded,
@@ -212,29 +214,34 @@ impl Switch {
         mut send: impl FnMut(Egress),
     ) -> Option<DropReason> {
         let mut missed: Option<DropReason> = None;
-        self.candidates(seen, &mut |id| match self.refusal(now_ms, ingress, seen, id) {
-            None => send(self.egress(seen, id)),
-            Some(DropReason::SamePort) => {}
-            Some(reason) => {
-                missed = Some(match missed {
-                    Some(before) if rank(before) <= rank(reason) => before,
-                    Some(_) | None => reason,
-                });
-            }
-        });
-        missed
+        let are_others =
+            self.candidates(seen, &mut |id| match self.refusal(now_ms, ingress, seen, id) {
+                None => send(self.egress(seen, id)),
+                Some(DropReason::SamePort) => {}
+                Some(reason) => {
+                    missed = Some(match missed {
+                        Some(before) if rank(before) <= rank(reason) => before,
+                        Some(_) | None => reason,
+                    });
+                }
+            });
+        let others = are_others.then_some(DropReason::NotPromiscuous);
+        missed.into_iter().chain(others).min_by_key(|reason| rank(*reason))
     }
 
-    /// The ports that may be concerned.
-    fn candidates(&self, seen: &Seen<'_>, each: &mut dyn FnMut(PortId)) {
+    /// The ports that may be concerned; true if there are guests besides that it is not for.
+    fn candidates(&self, seen: &Seen<'_>, each: &mut dyn FnMut(PortId)) -> bool {
         if let Some(target) = seen.target {
             each(target);
             if self.listeners == 0 {
-                return;
+                return false;
             }
         }
-        let members = self.members.get(&seen.family).into_iter().flatten();
-        for id in members.chain(&self.trunks).copied() {
+        let members = self.members.get(&seen.family).map_or(&[][..], Vec::as_slice);
+        let is_taken = self.takers.get(&seen.family).is_some_and(|count| *count > 0);
+        let is_for_all = seen.frame.destination().is_group() || is_taken;
+        let asked = if is_for_all { members } else { &[] };
+        for id in asked.iter().chain(&self.trunks).copied() {
             let is_asked = match seen.target {
                 None => true,
                 Some(target) => id != target && self.port(id).is_some_and(Port::is_listener),
@@ -243,6 +250,8 @@ impl Switch {
                 each(id);
             }
         }
+        let own = usize::from(matches!(seen.role, PortRole::Guest(_)));
+        !is_for_all && members.len() > own
     }
 
     /// Why a port does not get a frame.
