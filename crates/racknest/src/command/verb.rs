@@ -153,7 +153,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "network_tcpdump",
         &[
             "racknest network tcpdump web01 -w web01.pcapng --seconds 10",
-            "racknest network tcpdump esx01/vmnic0 | tshark -r -",
+            "racknest network tcpdump esx01/vmnic0           (| tshark -r -)",
         ],
     ),
     ("datastore_upload", &["racknest datastore upload datastore1 debian.iso iso/debian.iso"]),
