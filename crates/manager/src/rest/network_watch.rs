@@ -135,7 +135,9 @@ fn hosts_of(view: &View<'_>, filter: &NetworkPortFilter) -> Result<Vec<String>, 
     if let Some(host) = &filter.host {
         return Ok(vec![answering(view.inventory, view.find_host(host)?)?]);
     }
-    let all = view.inventory.hosts().filter(|host| view.inventory.is_connected(host.id));
+    let sight = view.sight();
+    let is_asked = |host: HostId| view.inventory.is_connected(host) && sight.sees(host);
+    let all = view.inventory.hosts().filter(|host| is_asked(host.id));
     Ok(all.map(|host| host.name.clone()).collect())
 }
 
