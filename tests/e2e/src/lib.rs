@@ -12,6 +12,7 @@
 pub mod binary;
 pub mod conversation;
 pub mod evidence;
+pub mod guests;
 pub mod lab;
 pub mod processes;
 pub mod rest;

@@ -1,50 +1,19 @@
 //! Guests that live: they boot, reach each other across hosts, lose the cable, and shut down.
 
-use std::time::Duration;
-
 use racknest_api::operation::Nothing;
 use racknest_api::v1::event::{EventFilter, EventList};
 use racknest_api::v1::vm::PowerState;
+use racknest_e2e::Lab;
+use racknest_e2e::guests::{log_in, pings, two_guests};
 use racknest_e2e::wait::{self, LONG};
-use racknest_e2e::{Conversation, Lab, binary};
 
-/// How long a ping may take to say whether it came through.
-const PING: Duration = Duration::from_secs(30);
-
-/// Two live guests on two hosts, booted.
-fn two_guests() -> Lab {
-    let image = binary::repository().join("guest/build/vmlinuz");
-    assert!(image.is_file(), "{} is not there: run guest/build.sh", image.display());
-    let lab = Lab::up(&["--hosts", "2", "--vms", "2", "--alive", "2"]);
-    for vm in ["vm01", "vm02"] {
-        wait::until(&format!("{vm} has booted"), LONG, || {
-            lab.racknest(&["vm", "log", vm]).stdout.contains("racknest-guest ready")
-        });
-    }
+/// Two live guests, each on a host of its own.
+fn guests_apart() -> Lab {
+    let lab = two_guests();
     let rest = lab.rest();
     let hosts = (rest.vm("vm01").host, rest.vm("vm02").host);
     assert_ne!(hosts.0, hosts.1, "each host has one of the two");
     lab
-}
-
-/// A shell on a guest's serial port.
-fn log_in(lab: &Lab, vm: &str) -> Conversation {
-    let mut shell = lab.converse(&["vm", "serial", vm]);
-    shell.say("\n");
-    shell.hear("login:", LONG);
-    shell.say("root\n");
-    shell.hear("# ", LONG);
-    shell
-}
-
-/// Whether one ping comes through.
-fn pings(shell: &mut Conversation, address: &str) -> bool {
-    // The shell repeats the command, so what is waited for must not stand in it.
-    shell.say(&format!(
-        "ping -c 1 -W 2 {address} >/dev/null && echo came''back || echo got''lost\n"
-    ));
-    let answers = ["cameback", "gotlost"];
-    shell.hear_one_of(&answers, PING).1 == 0
 }
 
 /// The address a guest gives itself: 10.77 and the last two bytes of its card's.
@@ -57,7 +26,7 @@ fn address(lab: &Lab, vm: &str) -> String {
 
 #[test]
 fn two_guests_on_different_hosts_ping_each_other_as_long_as_the_cables_are_in() {
-    let lab = two_guests();
+    let lab = guests_apart();
     let target = address(&lab, "vm02");
     let mut shell = log_in(&lab, "vm01");
     assert!(pings(&mut shell, &target), "{target} does not answer across hosts");

@@ -1,38 +1,10 @@
 //! Port groups with real guests: a policy bites at once, a trace says so, a capture shows what passes.
 
+use racknest_e2e::Lab;
+use racknest_e2e::guests::{log_in, pings, two_guests};
 use racknest_e2e::wait::{self, LONG, SOON};
-use racknest_e2e::{Conversation, Lab, binary};
 
 const NETWORK: &str = "VM Network";
-
-/// Two live guests on two hosts, booted.
-fn two_guests() -> Lab {
-    let image = binary::repository().join("guest/build/vmlinuz");
-    assert!(image.is_file(), "{} is not there: run guest/build.sh", image.display());
-    let lab = Lab::up(&["--hosts", "2", "--vms", "2", "--alive", "2"]);
-    for vm in ["vm01", "vm02"] {
-        wait::until(&format!("{vm} has booted"), LONG, || {
-            lab.racknest(&["vm", "log", vm]).stdout.contains("racknest-guest ready")
-        });
-    }
-    lab
-}
-
-fn log_in(lab: &Lab, vm: &str) -> Conversation {
-    let mut shell = lab.converse(&["vm", "serial", vm]);
-    shell.say("\n");
-    shell.hear("login:", LONG);
-    shell.say("root\n");
-    shell.hear("# ", LONG);
-    shell
-}
-
-fn pings(shell: &mut Conversation, address: &str) -> bool {
-    shell.say(&format!(
-        "ping -c 1 -W 2 {address} >/dev/null && echo came''back || echo got''lost\n"
-    ));
-    shell.hear_one_of(&["cameback", "gotlost"], LONG).1 == 0
-}
 
 /// The card of a guest, and the address it gives itself.
 fn card(lab: &Lab, vm: &str) -> ([u8; 6], String) {
