@@ -278,8 +278,9 @@ impl Switch {
         }
         let Some(room) = port.learns() else { return Ok(()) };
         match self.table.learn(now_ms, seen.family, source, ingress, room) {
-            Learned::Known | Learned::New | Learned::Moved | Learned::Full => Ok(()),
-            Learned::Taken => Ok(()),
+            Learned::Known | Learned::New | Learned::Moved | Learned::Full | Learned::Taken => {
+                Ok(())
+            }
             Learned::Loops => {
                 if let Some(port) = self.port_mut(ingress) {
                     port.closed_ms = now_ms.saturating_add(LOOP_PENALTY_MS);
