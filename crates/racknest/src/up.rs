@@ -4,6 +4,7 @@
 //! is started, which starts the others; the rest is REST, as any other client would do it. A start
 //! that was interrupted is finished by the next: the file `deployed` is written last.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
@@ -51,6 +52,9 @@ const VM_DIED: &str = "VM died";
 
 /// How often the manager may end before it answers: it may have met a port that is just let go.
 const STARTS_MAX: u32 = 3;
+
+/// How long the system may take to close what a killed manager had open.
+const RELEASE_MAX: Duration = Duration::from_secs(2);
 
 /// From one look at something that starts to the next.
 const LOOK: Duration = Duration::from_millis(25);
@@ -402,11 +406,20 @@ fn check_port(
             return Ok(());
         }
     }
-    match TcpListener::bind(listen) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(anyhow!(
-            "{listen} cannot be listened on ({error}): name another with --listen ADDRESS:PORT"
-        )),
+    // A manager that was killed a moment ago is gone from the list of processes before the system
+    // has closed its sockets.
+    let patience = if existing.is_some() { RELEASE_MAX } else { Duration::ZERO };
+    let waited = Stopwatch::start();
+    loop {
+        match TcpListener::bind(listen) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && !waited.has_passed(patience) => {
+                pause(LOOK);
+            }
+            Err(error) => bail!(
+                "{listen} cannot be listened on ({error}): name another with --listen ADDRESS:PORT"
+            ),
+        }
     }
 }
 
