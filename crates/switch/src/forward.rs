@@ -31,6 +31,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::frame::{MacAddress, TagAction};
+use crate::packet::Packet;
 pub use crate::port::PortId;
 use crate::port::{DropReason, PortConfig, PortCounters, PortMode, PortRole};
 use crate::rate::{Bucket, Shaper};
@@ -220,9 +221,22 @@ impl Switch {
         bytes: &[u8],
         out: &mut Vec<Egress>,
     ) -> Verdict {
+        self.forward_packet(now_ms, port, &Packet::plain(bytes), out)
+    }
+
+    /// The same for a frame for which something is left to do. It is counted as one frame: as such
+    /// it is carried.
+    pub fn forward_packet(
+        &mut self,
+        now_ms: u64,
+        port: PortId,
+        packet: &Packet<'_>,
+        out: &mut Vec<Egress>,
+    ) -> Verdict {
+        let bytes = packet.frame();
         out.clear();
         self.expire_sometimes(now_ms);
-        let seen = self.look(now_ms, port, bytes);
+        let seen = self.look(now_ms, port, packet);
         self.note_arrival(now_ms, port, bytes.len(), seen.is_ok());
         let verdict = match seen {
             Ok(seen) => self.pass(now_ms, port, &seen, out),
@@ -303,6 +317,12 @@ impl Switch {
             }
             passes
         });
+    }
+
+    /// Tells that what a port sent is no proper packet: its offload header does not fit its frame.
+    pub fn handle_malformed(&mut self, now_ms: u64, id: PortId, size: usize) {
+        self.note_arrival(now_ms, id, size, false);
+        self.drop_frame(id, DropReason::Malformed);
     }
 
     /// Tells that a frame of `size` bytes could not be sent by this port: its queue was full.

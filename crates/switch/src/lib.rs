@@ -32,6 +32,7 @@ pub mod frame;
 pub mod guard;
 pub mod neighbour;
 pub mod offload;
+pub mod packet;
 pub mod port;
 pub mod rate;
 pub mod snooping;
@@ -41,5 +42,6 @@ pub mod vlan;
 
 pub use forward::{Egress, Mirror, Switch, Trace, Verdict};
 pub use frame::{Frame, FrameError, MacAddress, TagAction};
+pub use packet::Packet;
 pub use port::{DropReason, PortConfig, PortCounters, PortId, PortMode, PortRole};
 pub use vlan::{VlanId, VlanSet};

@@ -6,10 +6,10 @@
 #![expect(clippy::print_stdout, reason = "the numbers are what this program is for")]
 
 use std::error::Error;
-use std::io::IoSlice;
 use std::path::Path;
 use std::time::Duration;
 
+use racknest_switch::offload::Offload;
 use racknest_underlay::{
     DatagramSocket, EthernetPort, Fabric, FabricConfig, MachineName, Stream, Underlay,
 };
@@ -159,12 +159,12 @@ async fn measure_frames(here: &EthernetPort, there: &EthernetPort, size: usize) 
     let mut answer = frame.clone();
     answer[..12].rotate_left(6);
     // So that the switch knows where the receiver is.
-    there.send(&[IoSlice::new(&answer)]).await;
+    there.send(&Offload::NONE, [&answer, &[], &[]]).await;
     here.recv(&mut vec![0; 9216]).await;
     let sender = async {
         let start = Instant::now();
         for _ in 0..PACKETS {
-            here.send(&[IoSlice::new(&frame)]).await;
+            here.send(&Offload::NONE, [&frame, &[], &[]]).await;
         }
         f64::from(PACKETS) / start.elapsed().as_secs_f64()
     };

@@ -51,7 +51,7 @@ mod tasks;
 
 pub(crate) use buffers::Buffers;
 pub use doorstep::TakeSocketError;
-pub use ethernet::FRAME_MAX;
+pub use ethernet::{FRAME_MAX, PACKET_MAX};
 pub use record::LoadLinksError;
 
 /// How long a connection may take to say who it is.

@@ -25,7 +25,7 @@ mod whole_file;
 pub mod wire;
 
 pub use control::Control;
-pub use fabric::{FRAME_MAX, Fabric, FabricConfig, StartFabricError};
+pub use fabric::{FRAME_MAX, Fabric, FabricConfig, PACKET_MAX, StartFabricError};
 pub use header::DATAGRAM_MAX;
 pub use power::{Outlet, Power, PowerConfig, StartPowerError};
 pub use underlay::{

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::{Egress, Port, Switch, Verdict};
 use crate::frame::{Frame, MacAddress};
 use crate::neighbour::is_link_local;
+use crate::packet::Packet;
 use crate::port::{DropReason, PortId, PortRole};
 use crate::snooping::message::Message;
 use crate::vlan::VlanId;
@@ -28,6 +29,8 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen<'a> {
     pub(super) frame: Frame<'a>,
+    /// The longest payload of the frames on the wire that it becomes.
+    payload_len: usize,
     pub(super) vlan: VlanId,
     /// The VLAN, or the private VLAN that it is a part of.
     pub(super) family: VlanId,
@@ -75,7 +78,7 @@ impl Switch {
     #[must_use]
     pub fn trace(&self, now_ms: u64, ingress: PortId, bytes: &[u8]) -> Trace {
         let (mut egress, mut refused) = (Vec::new(), Vec::new());
-        let seen = match self.look(now_ms, ingress, bytes) {
+        let seen = match self.look(now_ms, ingress, &Packet::plain(bytes)) {
             Ok(seen) => seen,
             Err(reason) => {
                 let verdict = Verdict::Dropped(reason);
@@ -104,12 +107,14 @@ impl Switch {
         &self,
         now_ms: u64,
         ingress: PortId,
-        bytes: &'a [u8],
+        packet: &Packet<'a>,
     ) -> Result<Seen<'a>, DropReason> {
         let port = self.port(ingress).ok_or(DropReason::NoSuchPort)?;
         port.openness(now_ms)?;
-        let frame = Frame::parse(bytes).map_err(|_| DropReason::Malformed)?;
-        if frame.payload().len() > usize::from(port.config.mtu) {
+        let frame = Frame::parse(packet.frame()).map_err(|_| DropReason::Malformed)?;
+        let header_len = frame.size() - frame.payload().len();
+        let payload_len = packet.wire_size().saturating_sub(header_len);
+        if payload_len > usize::from(port.config.mtu) {
             return Err(DropReason::TooLong);
         }
         let vlan = port.config.mode.classify(frame.tag()).ok_or(DropReason::VlanNotAllowed)?;
@@ -120,6 +125,7 @@ impl Switch {
         let changes_card = self.look_at_source(now_ms, port, &frame, family)?;
         let mut seen = Seen {
             frame,
+            payload_len,
             vlan,
             family,
             kind: Kind::Known,
@@ -133,7 +139,7 @@ impl Switch {
         if !is_calm {
             return Err(DropReason::Storm);
         }
-        let size = super::bytes_of(bytes.len());
+        let size = super::bytes_of(frame.size());
         if port.shaper_in.as_ref().is_some_and(|shaper| !shaper.has(now_ms, size)) {
             return Err(DropReason::ShapedIn);
         }
@@ -275,7 +281,7 @@ impl Switch {
         if let Err(reason) = port.openness(now_ms) {
             return Some(reason);
         }
-        if seen.frame.payload().len() > usize::from(port.config.mtu) {
+        if seen.payload_len > usize::from(port.config.mtu) {
             return Some(DropReason::TooLong);
         }
         (!self.is_on_the_way(now_ms, ingress, seen, id, port)).then_some(DropReason::OtherUplink)

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use racknest_switch::{Egress, PortId, PortMode, Switch, TagAction};
+use racknest_switch::offload::{self, Offload};
+use racknest_switch::{Egress, Packet, PortId, PortMode, Switch, TagAction};
 
 use crate::clock::Stopwatch;
 use crate::fabric::link::Link;
@@ -18,6 +19,9 @@ use crate::wire::{MachineName, NicName};
 
 /// The longest frame: 9,000 bytes of payload, the header, two tags, and some room.
 pub const FRAME_MAX: usize = 9_216;
+
+/// The longest frame that is still to be split: 64 KiB of a packet, the header, tags, and some room.
+pub const PACKET_MAX: usize = 65_536 + 64;
 
 /// A switch with a socket behind each port.
 #[derive(Debug)]
@@ -59,9 +63,14 @@ impl PhysicalSwitch {
     pub(crate) async fn serve(plant: &Arc<Plant>, link: Arc<Link>, socket: PacketSocket) {
         let plugged = plant.switch.plug(link, socket);
         let (mut egresses, mut sends) = (Vec::new(), Vec::new());
-        let forward = |frame: &[u8]| {
-            plant.switch.decide(plugged.port, frame, &mut egresses, &mut sends);
-            send(plant, &plugged.wire, frame, &mut sends);
+        let forward = |bytes: &[u8]| {
+            let Some((head, frame)) = bytes.split_first_chunk::<{ Offload::LEN }>() else { return };
+            let offload = Offload::read(head);
+            let Ok(packet) = offload.and_then(|offload| Packet::new(offload, frame)) else {
+                return plant.switch.refuse(plugged.port, frame.len());
+            };
+            plant.switch.decide(plugged.port, &packet, &mut egresses, &mut sends);
+            send(plant, &plugged.wire, &packet, &mut sends);
         };
         if let Err(error) = plugged.wire.socket.for_each(&plant.buffers, forward).await {
             tracing::debug!(link = ?plugged.wire.link, %error, "raw card failed");
@@ -98,25 +107,37 @@ impl PhysicalSwitch {
         }
     }
 
-    fn decide(&self, port: PortId, frame: &[u8], out: &mut Vec<Egress>, sends: &mut Vec<Send>) {
+    /// Drops what is no packet.
+    fn refuse(&self, port: PortId, size: usize) {
+        let now_ms = self.clock.millis();
+        self.core().switch.handle_malformed(now_ms, port, size);
+    }
+
+    fn decide(
+        &self,
+        port: PortId,
+        packet: &Packet<'_>,
+        out: &mut Vec<Egress>,
+        sends: &mut Vec<Send>,
+    ) {
         sends.clear();
         let now_ms = self.clock.millis();
         let mut core = self.core();
         let Core { switch, wires, .. } = &mut *core;
-        if frame.len() > FRAME_MAX {
+        if packet.wire_size() > FRAME_MAX {
             return;
         }
-        switch.forward(now_ms, port, frame, out);
+        switch.forward_packet(now_ms, port, packet, out);
         for &egress in &*out {
             let wire = wires.get(&egress.port).expect("a port of the switch has a wire");
             sends.push(Send { egress, wire: Arc::clone(wire) });
         }
     }
 
-    /// Hands a frame to a card.
-    fn deliver(&self, Send { egress, wire }: &Send, frame: &[u8]) {
-        let size = egress.tag.size_after(frame.len());
-        if send_tagged(&wire.socket, egress.tag, frame) {
+    /// Hands a packet to a card.
+    fn deliver(&self, Send { egress, wire }: &Send, packet: &Packet<'_>) {
+        let size = egress.tag.size_after(packet.frame().len());
+        if send_tagged(&wire.socket, egress.tag, packet) {
             wire.link.count_received(size);
         } else {
             self.lose(*egress, wire, size);
@@ -145,38 +166,41 @@ impl Drop for Plugged<'_> {
     }
 }
 
-/// Puts a frame on the cables of those who are to have it.
-fn send(plant: &Arc<Plant>, from: &Wire, frame: &[u8], sends: &mut Vec<Send>) {
+/// Puts a packet on the cables of those who are to have it.
+fn send(plant: &Arc<Plant>, from: &Wire, packet: &Packet<'_>, sends: &mut Vec<Send>) {
+    let size = packet.frame().len();
     if from.link.is_up() {
-        from.link.count_sent(frame.len());
+        from.link.count_sent(size);
     } else {
         from.link.count_dropped();
     }
     for one in sends.drain(..) {
         if from.link.group() != one.wire.link.group() {
-            plant.switch.lose(one.egress, &one.wire, one.egress.tag.size_after(frame.len()));
+            plant.switch.lose(one.egress, &one.wire, one.egress.tag.size_after(size));
         } else if from.link.is_faulty() || one.wire.link.is_faulty() {
-            delay(plant, from, one, frame);
+            let one = Arc::new(one);
+            let each = |frame: &[u8]| delay(plant, from, &one, frame);
+            // It was looked at when it entered.
+            let _ = offload::segment(packet.offload(), packet.frame(), &mut Vec::new(), each);
         } else {
-            plant.switch.deliver(&one, frame);
+            plant.switch.deliver(&one, packet);
         }
     }
 }
 
 /// Puts a frame on faulty cables.
-fn delay(plant: &Arc<Plant>, from: &Wire, one: Send, frame: &[u8]) {
+fn delay(plant: &Arc<Plant>, from: &Wire, one: &Arc<Send>, frame: &[u8]) {
     let size = one.egress.tag.size_after(frame.len());
     let arrivals = plant.line.pass(&from.link, &one.wire.link, size);
     if arrivals.is_empty() {
         plant.switch.lose(one.egress, &one.wire, size);
     }
-    let one = Arc::new(one);
     for arrival in arrivals {
-        let (then, sent, frame) = (Arc::clone(plant), Arc::clone(&one), frame.to_vec());
+        let (then, sent, frame) = (Arc::clone(plant), Arc::clone(one), frame.to_vec());
         let is_put = plant.line.put(arrival, move || {
             // What was on the way when the cable was pulled does not arrive.
             if sent.wire.link.is_up() {
-                then.switch.deliver(&sent, &frame);
+                then.switch.deliver(&sent, &Packet::plain(&frame));
             } else {
                 then.switch.lose(sent.egress, &sent.wire, size);
             }
@@ -188,8 +212,9 @@ fn delay(plant: &Arc<Plant>, from: &Wire, one: Send, frame: &[u8]) {
 }
 
 /// Whether there was room for it.
-fn send_tagged(socket: &PacketSocket, action: TagAction, frame: &[u8]) -> bool {
-    let mut tag = [0; 4];
-    let pieces = action.pieces(frame, &mut tag).map(IoSlice::new);
-    socket.try_send(&pieces).is_ok()
+fn send_tagged(socket: &PacketSocket, action: TagAction, packet: &Packet<'_>) -> bool {
+    let Some(offload) = packet.offload_after(action) else { return false };
+    let (head, mut tag) = (offload.write(), [0; 4]);
+    let [first, second, third] = action.pieces(packet.frame(), &mut tag);
+    socket.try_send(&[&head, first, second, third].map(IoSlice::new)).is_ok()
 }

@@ -1,9 +1,9 @@
 //! The box itself: what it keeps, what it survives, and how cables are pulled from outside.
 
-use std::io::IoSlice;
 use std::os::unix::fs::PermissionsExt;
 
 use fs_err as fs;
+use racknest_switch::offload::Offload;
 use racknest_types::fault::FaultCode;
 use racknest_underlay::{ConnectError, Control, Fabric, Underlay};
 use tokio::io::AsyncReadExt;
@@ -55,7 +55,7 @@ async fn everything_open_is_there_again_after_a_restart_of_the_box() {
     assert_eq!(in_time(heard).await, machine("vcenter"));
     let heard = async {
         loop {
-            raw.try_send(&[IoSlice::new(&[0xff; 6]), IoSlice::new(&[2; 54])]);
+            raw.try_send(&Offload::NONE, [&[0xff; 6], &[], &[2; 54]]);
             tokio::select! {
                 biased;
                 size = far_raw.recv(&mut buffer) => return size,
@@ -63,7 +63,7 @@ async fn everything_open_is_there_again_after_a_restart_of_the_box() {
             }
         }
     };
-    assert_eq!(in_time(heard).await, 60);
+    assert_eq!(in_time(heard).await, (Offload::NONE, 60));
 }
 
 #[tokio::test]

@@ -1,8 +1,7 @@
 //! Raw frames: what guests say through the cards of their hosts.
 
-use std::io::IoSlice;
-
-use racknest_underlay::{EthernetPort, FRAME_MAX, OpenError};
+use racknest_switch::offload::{Offload, Segmentation};
+use racknest_underlay::{EthernetPort, FRAME_MAX, Impairment, LinkFaults, OpenError, PACKET_MAX};
 
 use crate::world::{World, in_time, machine, nic};
 
@@ -14,14 +13,18 @@ fn frame(destination: u8, source: u8, payload: &[u8]) -> Vec<u8> {
 async fn send(port: &EthernetPort, frame: &[u8]) {
     // In two pieces, as a virtual switch does that adds a tag.
     let (head, tail) = frame.split_at(12);
-    port.send(&[IoSlice::new(head), IoSlice::new(tail)]).await;
+    port.send(&Offload::NONE, [head, &[], tail]).await;
 }
 
 async fn receive(port: &EthernetPort) -> Vec<u8> {
-    let mut frame = vec![0; FRAME_MAX];
-    let size = in_time(port.recv(&mut frame)).await;
+    receive_packet(port).await.1
+}
+
+async fn receive_packet(port: &EthernetPort) -> (Offload, Vec<u8>) {
+    let mut frame = vec![0; PACKET_MAX];
+    let (offload, size) = in_time(port.recv(&mut frame)).await;
     frame.truncate(size);
-    frame
+    (offload, frame)
 }
 
 #[tokio::test]
@@ -95,4 +98,63 @@ async fn only_a_card_that_is_there_is_opened_and_once() {
     esx01.ethernet(&nic(0)).await.unwrap_err();
     drop(port);
     esx01.ethernet(&nic(0)).await.unwrap();
+}
+
+/// A packet of TCP with this much payload in one frame, and what its sender leaves to others.
+fn large(destination: u8, source: u8, payload_len: usize) -> (Offload, Vec<u8>) {
+    let packet_len = u16::try_from(40 + payload_len).unwrap().to_be_bytes();
+    let mut ip = [0x45, 0, packet_len[0], packet_len[1], 0, 0, 0, 0, 64, 6, 0, 0].to_vec();
+    ip.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+    let mut tcp = [0; 20];
+    tcp[12] = 5 << 4;
+    let payload = vec![7; payload_len];
+    let offload = Offload {
+        needs_checksum: true,
+        segmentation: Segmentation::TcpV4 { ecn: false },
+        segment_size: 1_460,
+        checksum_start: 34,
+        checksum_offset: 16,
+        ..Offload::NONE
+    };
+    (offload, frame(destination, source, &[&ip[..], &tcp, &payload].concat()))
+}
+
+#[tokio::test]
+async fn a_frame_that_is_still_to_be_split_passes_whole() {
+    let world = World::new().await;
+    let left = world.connect("esx01").await.ethernet(&nic(0)).await.unwrap();
+    let right = world.connect("esx02").await.ethernet(&nic(0)).await.unwrap();
+    let (offload, whole) = large(0xff, 1, 60_000);
+    left.send(&offload, [&whole, &[], &[]]).await;
+    let (received, frame) = receive_packet(&right).await;
+    assert_eq!(received.segmentation, offload.segmentation);
+    assert!(frame == whole);
+}
+
+#[tokio::test]
+async fn over_a_faulty_cable_it_goes_split() {
+    let world = World::new().await;
+    let left = world.connect("esx01").await.ethernet(&nic(0)).await.unwrap();
+    let right = world.connect("esx02").await.ethernet(&nic(0)).await.unwrap();
+    let slow = Impairment { delay_us: 1_000, ..Impairment::default() };
+    let faults = LinkFaults { inward: slow, outward: slow, seed: 7 };
+    world.fabric().impair(&machine("esx02"), &nic(0), faults).await.unwrap();
+    let (offload, whole) = large(0xff, 1, 4_000);
+    left.send(&offload, [&whole, &[], &[]]).await;
+    for payload_len in [1_460, 1_460, 1_080] {
+        let (received, frame) = receive_packet(&right).await;
+        assert_eq!((received, frame.len()), (Offload::NONE, 54 + payload_len));
+    }
+}
+
+#[tokio::test]
+async fn what_its_offload_does_not_fit_is_dropped_and_the_next_passes() {
+    let world = World::new().await;
+    let left = world.connect("esx01").await.ethernet(&nic(0)).await.unwrap();
+    let right = world.connect("esx02").await.ethernet(&nic(0)).await.unwrap();
+    let (offload, whole) = large(0xff, 1, 4_000);
+    left.send(&offload, [&whole[..60], &[], &[]]).await;
+    let after = frame(0xff, 1, b"after");
+    send(&left, &after).await;
+    assert_eq!(receive(&right).await, after);
 }

@@ -1,9 +1,9 @@
 //! Faulty cables: slow, narrow, lossy and deaf ones, split machines, cut storage.
 
 use std::collections::BTreeSet;
-use std::io::IoSlice;
 use std::time::Duration;
 
+use racknest_switch::offload::Offload;
 use racknest_types::fault::FaultCode;
 use racknest_underlay::{
     Control, DatagramSocket, DialError, Impairment, LinkFaults, MachineName, SilenceReason,
@@ -197,7 +197,7 @@ async fn machines_of_two_groups_do_not_reach_each_other() {
     assert_eq!(within, refused, "within a group there is a way");
     left.send_to(&machine("esx03"), 1, &[1]).await.unwrap();
     let frame = [[0xff; 6], [2, 0, 0, 0, 0, 1], [8, 0, 1, 0, 0, 0]].concat();
-    here.send(&[IoSlice::new(&frame)]).await;
+    here.send(&Offload::NONE, [&frame, &[], &[]]).await;
     in_time(async {
         while world.link("esx03", 0).dropped_frames < 2 {
             tokio::task::yield_now().await;
