@@ -21,6 +21,7 @@ mod fence;
 mod ha;
 mod hooks;
 mod lanes;
+mod nics;
 mod outcome;
 mod perform;
 mod relocation;
@@ -40,9 +41,7 @@ use futures::stream::FuturesUnordered;
 use racknest_cluster::record::host::{Claim, DriverKind};
 use racknest_cluster::record::vm::PowerState;
 use racknest_cluster::wire::migration::MigrationReply;
-use racknest_cluster::wire::{
-    FromHost, Registration, Request, ToHost, VERSION, VmReport, VmSample,
-};
+use racknest_cluster::wire::{FromHost, Request, ToHost, VERSION, VmReport, VmSample};
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{TaskId, VmId};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -661,56 +660,6 @@ impl<D: Driver> Agent<D> {
             let driver = Arc::clone(&self.tools.driver);
             self.samples = Some(Box::pin(async move { driver.sample().await }));
         }
-    }
-
-    /// Plugs the NICs of a VM that is about to run, so that its first frame is not lost.
-    fn prepare_network(&self, vm: VmId, job: &Job) {
-        match job {
-            Job::Request { request: Request::PowerOn(spec), .. }
-            | Job::Request { request: Request::Create { spec, power_on: true, .. }, .. }
-            | Job::Request { request: Request::Revert { spec, memory: Some(_), .. }, .. } => {
-                self.plug(&Registration { spec: spec.clone(), power: PowerState::On });
-            }
-            Job::Know(registration) => self.plug(registration),
-            Job::Arrive { arrival: Arrival::Run(_), .. } => {
-                if let Some(expected) = self.expected.get(&vm) {
-                    let spec = expected.registration.spec.clone();
-                    self.plug(&Registration { spec, power: PowerState::On });
-                }
-            }
-            Job::Start { spec, .. } => {
-                self.plug(&Registration { spec: (**spec).clone(), power: PowerState::On });
-            }
-            Job::Request { .. }
-            | Job::Resume(_)
-            | Job::Forget { .. }
-            | Job::StayOff
-            | Job::StartAgain
-            | Job::Stop(_)
-            | Job::Reset
-            | Job::Arrive { .. } => {}
-        }
-    }
-
-    fn plug(&self, registration: &Registration) {
-        if let Some(network) = &self.network
-            && registration.power == PowerState::On
-        {
-            let spec = &registration.spec;
-            network.order(net::Order::Plug { vm: spec.id, nics: spec.config.nics.clone() });
-        }
-    }
-
-    /// Brings the switch in line with what the book says of a VM.
-    fn connect_nics(&self, vm: VmId) {
-        let Some(network) = &self.network else { return };
-        let running = self.book.get(vm).filter(|known| known.power == PowerState::On);
-        network.order(match running {
-            Some(known) => {
-                net::Order::Plug { vm, nics: known.record.registration.spec.config.nics.clone() }
-            }
-            None => net::Order::Unplug { vm },
-        });
     }
 }
 

@@ -50,6 +50,8 @@ pub struct QemuOptions {
     pub merge_pages: bool,
     /// Load QEMU at random addresses. Off, far more pages are equal.
     pub randomize_addresses: bool,
+    /// Let guests share their memory with the switch. It goes without where pages are merged.
+    pub share_memory: bool,
     /// Where the accelerator's verdict is kept, so that the hosts of a box probe once; in the host's
     /// own directory if not said.
     pub verdict_file: Option<PathBuf>,
@@ -57,6 +59,11 @@ pub struct QemuOptions {
 
 impl Default for QemuOptions {
     fn default() -> Self {
-        Self { merge_pages: false, randomize_addresses: true, verdict_file: None }
+        Self {
+            merge_pages: false,
+            randomize_addresses: true,
+            share_memory: true,
+            verdict_file: None,
+        }
     }
 }

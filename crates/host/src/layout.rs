@@ -129,4 +129,10 @@ impl Layout {
     pub fn nic_socket(&self, vm: VmId, key: u32) -> PathBuf {
         self.vm_run(vm).join(format!("nic{key}"))
     }
+
+    /// The switch's end of one NIC whose guest shares its memory: QEMU connects to it.
+    #[must_use]
+    pub fn card_socket(&self, vm: VmId, key: u32) -> PathBuf {
+        self.vm_run(vm).join(format!("card{key}"))
+    }
 }

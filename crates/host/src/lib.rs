@@ -21,6 +21,7 @@ pub mod peers;
 pub mod registry;
 pub mod run;
 pub mod storage_path;
+mod sys;
 #[cfg(test)]
 mod testing;
 pub mod vm;

@@ -17,6 +17,7 @@
 //! bad cable, and nothing else.
 
 mod address;
+mod card;
 mod desk;
 mod groups;
 mod panel;
@@ -33,9 +34,10 @@ use std::time::Duration;
 
 use racknest_cluster::record::vm::Nic;
 use racknest_cluster::wire::PortGroup;
-use racknest_switch::PortId;
+use racknest_switch::offload::Offload;
+use racknest_switch::{Packet, PortId};
 use racknest_types::id::VmId;
-use racknest_underlay::{EthernetPort, FRAME_MAX, NicName};
+use racknest_underlay::{EthernetPort, FRAME_MAX, NicName, PACKET_MAX};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, SocketAddrUnix};
 use tokio::net::UnixDatagram;
@@ -62,6 +64,14 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(1);
 pub enum Order {
     /// These are the NICs of a VM that runs; replaces those it had.
     Plug {
+        /// The VM.
+        vm: VmId,
+        /// Its NICs.
+        nics: Vec<Nic>,
+    },
+    /// A VM with these NICs is about to come, or to get them: their cards may connect, and nothing
+    /// passes yet.
+    Expect {
         /// The VM.
         vm: VmId,
         /// Its NICs.
@@ -145,12 +155,11 @@ impl Network {
         }
         let (orders, taken) = mpsc::unbounded_channel();
         let (told, heard) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared {
-            guests: UnixDatagram::bind(&path)?,
-            panel: Mutex::new(Panel::new(
-                layout.clone(),
-                uplinks.iter().map(|uplink| uplink.nic.clone()),
-            )),
+        let guests = UnixDatagram::bind(&path)?;
+        let nics: Vec<NicName> = uplinks.iter().map(|uplink| uplink.nic.clone()).collect();
+        let shared = Arc::new_cyclic(|shared| Shared {
+            guests,
+            panel: Mutex::new(Panel::new(layout.clone(), nics.into_iter(), shared.clone())),
             layout: layout.clone(),
             uplinks,
             clock: Stopwatch::start(),
@@ -211,14 +220,19 @@ impl Shared {
         let now_ms = self.clock.millis();
         match order {
             Order::Plug { vm, nics } => {
-                self.panel().plug(now_ms, vm, &nics, |exit, pieces| self.send(exit, pieces));
+                self.panel().plug(now_ms, vm, &nics, |exit, offload, pieces| {
+                    self.send(exit, offload, pieces)
+                });
             }
+            Order::Expect { vm, nics } => self.panel().expect(vm, &nics),
             Order::Unplug { vm } => self.panel().unplug(vm),
             Order::Groups(groups) => {
                 if let Err(error) = Groups::save(&self.layout, &groups) {
                     tracing::error!(%error, "the port groups will be forgotten when the agent ends");
                 }
-                self.panel().set_groups(now_ms, groups, |exit, pieces| self.send(exit, pieces));
+                self.panel().set_groups(now_ms, groups, |exit, offload, pieces| {
+                    self.send(exit, offload, pieces)
+                });
             }
         }
     }
@@ -226,7 +240,7 @@ impl Shared {
     fn follow(&self, links: &BTreeMap<NicName, bool>) {
         let is_up = |nic: &NicName| links.get(nic).is_some_and(|is_up| *is_up);
         let mut panel = self.panel();
-        panel.set_links(is_up, |exit, pieces| self.send(exit, pieces));
+        panel.set_links(is_up, |exit, offload, pieces| self.send(exit, offload, pieces));
         if !panel.has_way_out(is_up) {
             tracing::warn!("no NIC works: guests reach only those on this host");
         }
@@ -244,7 +258,7 @@ impl Shared {
                 let Ok((size, from)) = self.guests.try_recv_from(&mut frame) else { break };
                 let port = from.as_pathname().and_then(|path| self.panel().port_of(path));
                 if let Some(port) = port {
-                    self.carry(port, &frame[..size], true);
+                    self.carry(port, &Packet::plain(&frame[..size]), true);
                 }
             }
             tokio::task::coop::consume_budget().await;
@@ -252,23 +266,44 @@ impl Shared {
     }
 
     async fn carry_from_uplink(self: Arc<Self>, place: usize) {
-        let mut frame = vec![0; FRAME_ROOM];
+        let mut frame = vec![0; PACKET_MAX];
         let port = self.panel().uplink(place);
         let (Some(uplink), Some(port)) = (self.uplinks.get(place), port) else { return };
         loop {
-            let size = uplink.port.recv(&mut frame).await;
-            self.carry(port, &frame[..size], false);
+            let (offload, size) = uplink.port.recv(&mut frame).await;
+            match Packet::new(offload, &frame[..size]) {
+                Ok(packet) => self.carry(port, &packet, false),
+                Err(_) => self.panel().refuse(self.clock.millis(), port, size),
+            }
         }
     }
 
-    fn carry(&self, port: PortId, frame: &[u8], is_guest: bool) {
+    /// Carries what a guest's card has sent: a frame behind what is left to do for it.
+    fn carry_bytes(&self, port: PortId, bytes: &[u8]) {
+        let parts = bytes.split_first_chunk::<{ Offload::LEN }>();
+        let packet = parts.and_then(|(head, frame)| {
+            let offload = Offload::read(head).ok()?;
+            Packet::new(offload, frame).ok()
+        });
+        match packet {
+            Some(packet) => self.carry(port, &packet, true),
+            None => self.panel().refuse(self.clock.millis(), port, bytes.len()),
+        }
+    }
+
+    /// Hands over what waits for guests.
+    fn hand_over(&self) -> bool {
+        self.panel().flush(|exit, offload, pieces| self.send(exit, offload, pieces))
+    }
+
+    fn carry(&self, port: PortId, packet: &Packet<'_>, is_guest: bool) {
         let now_ms = self.clock.millis();
         let mut panel = self.panel();
-        if is_guest && let Some(heard) = panel.listen(now_ms, port, frame) {
+        if is_guest && let Some(heard) = panel.listen(now_ms, port, packet.frame()) {
             // Nobody listens while the agent ends.
             let _ = self.heard.send(heard);
         }
-        panel.carry(now_ms, port, frame, |exit, pieces| self.send(exit, pieces));
+        panel.carry(now_ms, port, packet, |exit, offload, pieces| self.send(exit, offload, pieces));
         if panel.has_waiting() {
             self.backlog.notify_one();
         }
@@ -280,20 +315,20 @@ impl Shared {
             self.backlog.notified().await;
             loop {
                 tokio::time::sleep(FLUSH_PAUSE).await;
-                if !self.panel().flush(|exit, pieces| self.send(exit, pieces)) {
+                if !self.hand_over() {
                     break;
                 }
             }
         }
     }
 
-    fn send(&self, exit: Exit<'_>, pieces: [&[u8]; 3]) -> Sent {
-        let pieces = pieces.map(IoSlice::new);
+    /// Sends by a socket. Those of guests do not know of anything left to do.
+    fn send(&self, exit: Exit<'_>, offload: &Offload, pieces: [&[u8]; 3]) -> Sent {
         match exit {
-            Exit::Guest(socket) => send_to(&self.guests, socket, &pieces),
+            Exit::Guest(socket) => send_to(&self.guests, socket, &pieces.map(IoSlice::new)),
             Exit::Uplink(place) => {
                 let uplink = self.uplinks.get(place);
-                let is_sent = uplink.is_some_and(|uplink| uplink.port.try_send(&pieces));
+                let is_sent = uplink.is_some_and(|uplink| uplink.port.try_send(offload, pieces));
                 if is_sent { Sent::Done } else { Sent::Lost }
             }
         }

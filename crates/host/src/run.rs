@@ -210,11 +210,16 @@ fn qemu_config(
     storage: &StoragePath,
 ) -> QemuConfig {
     let defaults = QemuConfig::new(layout.clone(), mounts.clone(), config.claim.core_mhz);
-    let QemuOptions { merge_pages, randomize_addresses, verdict_file } = config.qemu.clone();
+    let QemuOptions { merge_pages, randomize_addresses, share_memory, verdict_file } =
+        config.qemu.clone();
     QemuConfig {
         verdict_file: verdict_file.unwrap_or(defaults.verdict_file),
         storage: storage.clone(),
-        footprint: Footprint { merge_pages, randomize_addresses },
+        footprint: Footprint {
+            merge_pages,
+            randomize_addresses,
+            share_memory: share_memory && !merge_pages,
+        },
         ..defaults
     }
 }

@@ -140,6 +140,8 @@ pub(crate) struct Overrides {
     pub(crate) page_merging: Option<bool>,
     /// Whether QEMU is loaded at random addresses.
     pub(crate) address_randomisation: Option<bool>,
+    /// Whether guests share their memory with the switches.
+    pub(crate) fast_network: Option<bool>,
 }
 
 /// Reads a deployment file.
@@ -179,6 +181,7 @@ impl Overrides {
         set(&mut file.driver, self.driver);
         set(&mut file.options.page_merging, self.page_merging);
         set(&mut file.options.address_randomisation, self.address_randomisation);
+        set(&mut file.options.fast_network, self.fast_network);
         if let Some(hosts) = self.hosts {
             let group = only(&mut file.hosts, "--hosts", "hosts")?;
             group.count = hosts

@@ -100,6 +100,9 @@ pub(crate) struct UpArgs {
     /// Load QEMU at random addresses; off makes more pages equal
     #[arg(long, value_name = "on|off", hide_possible_values = true)]
     address_randomisation: Option<OnOff>,
+    /// Let guests share their memory with the switches, unless pages are merged
+    #[arg(long, value_name = "on|off", hide_possible_values = true)]
+    fast_network: Option<OnOff>,
     /// Print the deployment with all that is not said filled in, and do nothing
     #[arg(long)]
     print: bool,
@@ -125,6 +128,7 @@ impl UpArgs {
             alive: self.alive,
             page_merging: is_on(self.page_merging),
             address_randomisation: is_on(self.address_randomisation),
+            fast_network: is_on(self.fast_network),
         }
     }
 }

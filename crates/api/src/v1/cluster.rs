@@ -76,6 +76,10 @@ pub struct Cluster {
     /// How well its VMs run, per mille; absent before the first DRS pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score_permille: Option<u16>,
+    /// Whether any one host may fail now and every protected VM finds room elsewhere; absent before
+    /// the first DRS pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub can_lose_any_host: Option<bool>,
     /// Which VM would find no host if which host failed; absent if any one host may fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cannot_lose: Option<String>,

@@ -8,6 +8,7 @@ mod relocation;
 mod stage;
 mod stream;
 
+use racknest_cluster::wire::Registration;
 use racknest_cluster::wire::memory::{MemoryMarks, MemoryState};
 use racknest_types::bytes::Bytes;
 

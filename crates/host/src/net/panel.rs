@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Weak;
 
 use racknest_cluster::record::vm::Nic;
 use racknest_cluster::wire::PortGroup;
 use racknest_switch::frame::Tag;
+use racknest_switch::offload::{self, Offload};
 use racknest_switch::{
-    DropReason, Egress, Frame, MacAddress, PortConfig, PortId, PortMode, PortRole, Switch,
+    DropReason, Egress, Frame, MacAddress, Packet, PortConfig, PortId, PortMode, PortRole, Switch,
     TagAction, Verdict, VlanId,
 };
 use racknest_types::id::VmId;
@@ -21,12 +23,16 @@ use rustix::net::SocketAddrUnix;
 use tokio::sync::mpsc;
 
 use super::address;
+use super::card::Card;
 use super::groups::Groups;
-use super::{Heard, Sent};
+use super::{Heard, Sent, Shared};
 use crate::layout::Layout;
 
 /// Frames that wait for one NIC; more are dropped, as by any switch.
 const BACKLOG_MAX: usize = 512;
+
+/// Their bytes: what 512 ordinary frames have, or 64 that are still to be split.
+const BACKLOG_BYTES_MAX: usize = 4 << 20;
 
 /// How long an address that a NIC was heard with is kept against another one. A guest with two
 /// addresses would otherwise make news with each packet.
@@ -39,6 +45,8 @@ const CORRECTION_PAUSE_MS: u64 = 200;
 #[derive(Debug)]
 pub(super) struct Panel {
     layout: Layout,
+    /// Whom the cards hand over to what their guests send.
+    shared: Weak<Shared>,
     pub(super) switch: Switch,
     pub(super) uplinks: Vec<(NicName, PortId)>,
     groups: Groups,
@@ -46,8 +54,13 @@ pub(super) struct Panel {
     /// Who gets copies.
     pub(super) taps: BTreeMap<PortId, mpsc::Sender<Vec<u8>>>,
     by_path: BTreeMap<PathBuf, PortId>,
+    /// Cards without a port: their cable is out, or their guest is not here yet. QEMU waits for the
+    /// connection of each card that it has.
+    parked: BTreeMap<(VmId, u32), Card>,
     /// Kept from frame to frame, so that forwarding allocates nothing.
     egress: Vec<Egress>,
+    /// Room for one frame of those that a larger one becomes.
+    scratch: Vec<u8>,
     /// Ports with frames that wait.
     waiting: Vec<PortId>,
 }
@@ -59,10 +72,19 @@ pub(super) struct Plugged {
     pub(super) nic: Nic,
     path: PathBuf,
     socket: SocketAddrUnix,
-    backlog: VecDeque<Vec<u8>>,
+    /// What the guest uses instead of the socket, if its QEMU was started so.
+    card: Option<Card>,
+    backlog: Backlog,
     heard: Option<(Ipv4Addr, u64)>,
     /// When the switches beyond were last told that it is elsewhere.
     corrected_ms: u64,
+}
+
+/// What waits for a guest, in order.
+#[derive(Debug, Default)]
+struct Backlog {
+    packets: VecDeque<(Offload, Vec<u8>)>,
+    bytes: usize,
 }
 
 /// Where a card is, as the switches beyond an uplink are told it.
@@ -85,7 +107,11 @@ pub(super) enum Exit<'a> {
 
 impl Panel {
     /// The panel of a host with these physical NICs, all without a link so far.
-    pub(super) fn new(layout: Layout, nics: impl Iterator<Item = NicName>) -> Self {
+    pub(super) fn new(
+        layout: Layout,
+        nics: impl Iterator<Item = NicName>,
+        shared: Weak<Shared>,
+    ) -> Self {
         // No guest knows it, so none can make the table slow.
         let seed = RandomState::new().hash_one(0);
         let mut switch = Switch::seeded(seed);
@@ -99,12 +125,15 @@ impl Panel {
         Self {
             groups: Groups::load(&layout),
             layout,
+            shared,
             switch,
             uplinks,
             ports: BTreeMap::new(),
             taps: BTreeMap::new(),
             by_path: BTreeMap::new(),
+            parked: BTreeMap::new(),
             egress: Vec::new(),
+            scratch: Vec::new(),
             waiting: Vec::new(),
         }
     }
@@ -118,7 +147,7 @@ impl Panel {
     pub(super) fn set_links(
         &mut self,
         is_up: impl Fn(&NicName) -> bool,
-        send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
+        send: impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
     ) {
         let before = self.places();
         for (nic, port) in &self.uplinks {
@@ -142,7 +171,7 @@ impl Panel {
         &mut self,
         now_ms: u64,
         groups: Vec<PortGroup>,
-        send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
+        send: impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
     ) {
         let before = self.places();
         self.groups = Groups::of(groups);
@@ -163,7 +192,7 @@ impl Panel {
         now_ms: u64,
         vm: VmId,
         nics: &[Nic],
-        send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
+        send: impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
     ) {
         let gone: Vec<PortId> = self
             .ports
@@ -171,6 +200,7 @@ impl Panel {
             .filter(|(_, port)| port.vm == vm && !nics.contains(&port.nic))
             .map(|(&id, _)| id)
             .collect();
+        // A guest whose NIC is on another network now keeps its connection to this switch.
         for id in gone {
             self.remove(id);
         }
@@ -180,12 +210,14 @@ impl Panel {
                 self.add(now_ms, vm, nic);
             }
         }
+        self.expect(vm, nics);
+        self.parked.retain(|(of, key), _| *of != vm || nics.iter().any(|nic| nic.key == *key));
         self.announce_new(&before, send);
     }
 
     /// Removes the ports of a VM.
     pub(super) fn unplug(&mut self, vm: VmId) {
-        self.plug(0, vm, &[], |_, _| Sent::Lost);
+        self.plug(0, vm, &[], |_, _, _| Sent::Lost);
     }
 
     fn add(&mut self, now_ms: u64, vm: VmId, nic: &Nic) {
@@ -206,10 +238,44 @@ impl Panel {
         };
         let id = self.switch.plug(now_ms, config);
         self.by_path.insert(path.clone(), id);
-        let backlog = VecDeque::new();
-        let nic = nic.clone();
-        let plugged = Plugged { vm, nic, path, socket, backlog, heard: None, corrected_ms: 0 };
+        let card = self.parked.remove(&(vm, nic.key)).or_else(|| self.card(vm, nic));
+        if let Some(card) = &card {
+            card.set_port(Some(id));
+        }
+        let plugged = Plugged {
+            vm,
+            nic: nic.clone(),
+            path,
+            socket,
+            card,
+            backlog: Backlog::default(),
+            heard: None,
+            corrected_ms: 0,
+        };
         self.ports.insert(id, plugged);
+    }
+
+    /// Lets the cards of these NICs connect that have no port.
+    pub(super) fn expect(&mut self, vm: VmId, nics: &[Nic]) {
+        for nic in nics {
+            let is_plugged = self.ports.values().any(|it| it.vm == vm && it.nic.key == nic.key);
+            if !is_plugged
+                && !self.parked.contains_key(&(vm, nic.key))
+                && let Some(card) = self.card(vm, nic)
+            {
+                self.parked.insert((vm, nic.key), card);
+            }
+        }
+    }
+
+    /// The card of a NIC, without a port so far.
+    fn card(&self, vm: VmId, nic: &Nic) -> Option<Card> {
+        let path = self.layout.card_socket(vm, nic.key);
+        let made = Card::listen(&path, self.shared.clone());
+        made.inspect_err(|error| {
+            tracing::error!(%vm, nic = nic.key, ?path, %error, "a card cannot be connected to");
+        })
+        .ok()
     }
 
     /// The switches beyond believe that a card of this host is behind another uplink than its own: it
@@ -218,7 +284,7 @@ impl Panel {
         &mut self,
         now_ms: u64,
         frame: &[u8],
-        send: &mut impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
+        send: &mut impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
     ) {
         let Ok(frame) = Frame::parse(frame) else { return };
         let card = frame.destination();
@@ -238,13 +304,17 @@ impl Panel {
         };
         let mut room = [0; 4];
         let frame = address::announcement(card);
-        let _ = send(Exit::Uplink(place), tag.pieces(&frame, &mut room));
+        let _ = send(Exit::Uplink(place), &Offload::NONE, tag.pieces(&frame, &mut room));
     }
 
+    /// Removes a port; the card that was plugged in is parked.
     fn remove(&mut self, id: PortId) {
         self.switch.remove_port(id);
-        if let Some(port) = self.ports.remove(&id) {
-            self.by_path.remove(&port.path);
+        let Some(port) = self.ports.remove(&id) else { return };
+        self.by_path.remove(&port.path);
+        if let Some(card) = port.card {
+            card.set_port(None);
+            self.parked.insert((port.vm, port.nic.key), card);
         }
     }
 
@@ -264,7 +334,7 @@ impl Panel {
     fn announce_new(
         &self,
         before: &BTreeMap<PortId, Place>,
-        mut send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
+        mut send: impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
     ) {
         for (id, Place { card, vlan, uplink }) in self.places() {
             if before.get(&id) == Some(&Place { card, vlan, uplink }) {
@@ -277,7 +347,7 @@ impl Panel {
             };
             // Lost like any frame; the card's own next frame says the same.
             let frame = address::announcement(card);
-            let _ = send(Exit::Uplink(uplink), tag.pieces(&frame, &mut room));
+            let _ = send(Exit::Uplink(uplink), &Offload::NONE, tag.pieces(&frame, &mut room));
         }
     }
 
@@ -296,63 +366,99 @@ impl Panel {
         Some(Heard { vm: port.vm, address })
     }
 
-    /// Carries a frame that came in by this port; `send` puts one copy out.
+    /// Drops what is no proper packet.
+    pub(super) fn refuse(&mut self, now_ms: u64, from: PortId, size: usize) {
+        self.switch.handle_malformed(now_ms, from, size);
+    }
+
+    /// Carries a packet that came in by this port; `send` puts one copy out.
     pub(super) fn carry(
         &mut self,
         now_ms: u64,
         from: PortId,
-        frame: &[u8],
-        mut send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent,
+        packet: &Packet<'_>,
+        mut send: impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
     ) {
         let mut egress = std::mem::take(&mut self.egress);
-        let verdict = self.switch.forward(now_ms, from, frame, &mut egress);
+        let verdict = self.switch.forward_packet(now_ms, from, packet, &mut egress);
         if verdict == Verdict::Dropped(DropReason::OtherUplink) {
-            self.correct(now_ms, frame, &mut send);
+            self.correct(now_ms, packet.frame(), &mut send);
         }
-        for &Egress { port: id, tag } in &egress {
-            let mut room = [0; 4];
-            let pieces = tag.pieces(frame, &mut room);
-            let uplink = || self.uplinks.iter().position(|(_, port)| *port == id);
-            let sent = match self.ports.get_mut(&id) {
-                None => match (self.taps.get(&id), uplink()) {
-                    // Who watches too slowly misses some, and nobody waits for that.
-                    (Some(tap), _) => match tap.try_send(pieces.concat()) {
-                        Ok(()) => Sent::Done,
-                        Err(_) => Sent::Lost,
-                    },
-                    (None, Some(place)) => send(Exit::Uplink(place), pieces),
-                    (None, None) => Sent::Lost,
-                },
-                Some(port) if port.backlog.is_empty() => {
-                    match send(Exit::Guest(&port.socket), pieces) {
-                        Sent::Later => port.keep(id, pieces, &mut self.waiting),
-                        sent @ (Sent::Done | Sent::Lost) => sent,
-                    }
-                }
-                // Behind those that wait: frames keep their order.
-                Some(port) => port.keep(id, pieces, &mut self.waiting),
-            };
-            if !matches!(sent, Sent::Done) {
-                self.switch.handle_unsent(id, tag.size_after(frame.len()));
-            }
+        for egress in &egress {
+            self.put_out(*egress, packet, &mut send);
         }
         self.egress = egress;
     }
 
+    /// Sends one copy of a packet: whole where it is taken so, and otherwise as the frames that it
+    /// becomes on a wire.
+    fn put_out(
+        &mut self,
+        Egress { port: id, tag }: Egress,
+        packet: &Packet<'_>,
+        send: &mut impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
+    ) {
+        let Some(offload) = packet.offload_after(tag) else { return };
+        if !offload.needs_work() || self.takes(id, &offload) {
+            return self.put_copy(id, &offload, tag, packet.frame(), send);
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        // It was looked at when it entered.
+        let _ = offload::segment(packet.offload(), packet.frame(), &mut scratch, |frame| {
+            self.put_copy(id, &Offload::NONE, tag, frame, send);
+        });
+        self.scratch = scratch;
+    }
+
+    fn takes(&self, id: PortId, offload: &Offload) -> bool {
+        match self.ports.get(&id) {
+            Some(port) => port.card_in_use().is_some_and(|card| card.takes(offload)),
+            // The other end of a wire does what is left to do; who watches wants to see frames.
+            None => !self.taps.contains_key(&id),
+        }
+    }
+
+    fn put_copy(
+        &mut self,
+        id: PortId,
+        offload: &Offload,
+        tag: TagAction,
+        frame: &[u8],
+        send: &mut impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
+    ) {
+        let mut room = [0; 4];
+        let pieces = tag.pieces(frame, &mut room);
+        let sent = if let Some(port) = self.ports.get_mut(&id) {
+            port.hand(id, offload, pieces, &mut self.waiting, send)
+        } else if let Some(tap) = self.taps.get(&id) {
+            // Who watches too slowly misses some, and nobody waits for that.
+            tap.try_send(pieces.concat()).map_or(Sent::Lost, |()| Sent::Done)
+        } else {
+            let place = self.uplinks.iter().position(|(_, port)| *port == id);
+            place.map_or(Sent::Lost, |place| send(Exit::Uplink(place), offload, pieces))
+        };
+        if !matches!(sent, Sent::Done) {
+            self.switch.handle_unsent(id, tag.size_after(frame.len()));
+        }
+    }
+
     /// Sends what waits, as far as it goes; whether some still waits.
-    pub(super) fn flush(&mut self, mut send: impl FnMut(Exit<'_>, [&[u8]; 3]) -> Sent) -> bool {
+    pub(super) fn flush(
+        &mut self,
+        mut send: impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
+    ) -> bool {
         let waiting = std::mem::take(&mut self.waiting);
         for id in waiting {
             let Some(port) = self.ports.get_mut(&id) else { continue };
-            while let Some(frame) = port.backlog.front() {
-                match send(Exit::Guest(&port.socket), [frame, &[], &[]]) {
+            while let Some((offload, frame)) = port.backlog.packets.front() {
+                match port.try_hand(offload, [frame, &[], &[]], &mut send) {
                     Sent::Done => {}
                     Sent::Lost => self.switch.handle_unsent(id, frame.len()),
                     Sent::Later => break,
                 }
-                port.backlog.pop_front();
+                port.backlog.pop();
             }
-            if !port.backlog.is_empty() {
+            if !port.backlog.packets.is_empty() {
                 self.waiting.push(id);
             }
         }
@@ -366,14 +472,58 @@ impl Panel {
 }
 
 impl Plugged {
-    fn keep(&mut self, id: PortId, pieces: [&[u8]; 3], waiting: &mut Vec<PortId>) -> Sent {
-        if self.backlog.len() >= BACKLOG_MAX {
+    fn card_in_use(&self) -> Option<&Card> {
+        self.card.as_ref().filter(|card| card.is_in_use())
+    }
+
+    /// Gives a packet to the guest, behind those that wait: packets keep their order.
+    fn hand(
+        &mut self,
+        id: PortId,
+        offload: &Offload,
+        pieces: [&[u8]; 3],
+        waiting: &mut Vec<PortId>,
+        send: &mut impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
+    ) -> Sent {
+        if self.backlog.packets.is_empty() {
+            match self.try_hand(offload, pieces, send) {
+                Sent::Later => waiting.push(id),
+                sent @ (Sent::Done | Sent::Lost) => return sent,
+            }
+        }
+        self.backlog.push(offload, pieces)
+    }
+
+    fn try_hand(
+        &self,
+        offload: &Offload,
+        pieces: [&[u8]; 3],
+        send: &mut impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
+    ) -> Sent {
+        match self.card_in_use() {
+            Some(card) if card.takes(offload) => card.send(offload, pieces),
+            None if !offload.needs_work() => send(Exit::Guest(&self.socket), offload, pieces),
+            // Its guest was another one when this came, whose driver took more.
+            Some(_) | None => Sent::Lost,
+        }
+    }
+}
+
+impl Backlog {
+    fn push(&mut self, offload: &Offload, pieces: [&[u8]; 3]) -> Sent {
+        let packet = pieces.concat();
+        let bytes = self.bytes + packet.len();
+        if self.packets.len() >= BACKLOG_MAX || bytes > BACKLOG_BYTES_MAX {
             return Sent::Lost;
         }
-        if self.backlog.is_empty() {
-            waiting.push(id);
-        }
-        self.backlog.push_back(pieces.concat());
+        self.bytes = bytes;
+        self.packets.push_back((*offload, packet));
         Sent::Done
+    }
+
+    fn pop(&mut self) {
+        if let Some((_, packet)) = self.packets.pop_front() {
+            self.bytes -= packet.len();
+        }
     }
 }

@@ -52,6 +52,7 @@ pub(super) fn show(inventory: &Inventory, usage: &Usage<'_>, cluster: &ClusterRe
         memory_state: used.map(|used| used.memory_state),
         imbalance_permille: drs.map(|drs| drs.imbalance.combined_ppm / 1000),
         score_permille: drs.map(|drs| drs.score),
+        can_lose_any_host: drs.map(|drs| drs.unplaceable.is_none()),
         cannot_lose: drs.and_then(|drs| drs.unplaceable.clone()),
         ha: ha_view::cluster(inventory, cluster),
     }

@@ -52,6 +52,7 @@ fn config(home: &BoxHome, file: &BoxFile, entry: &HostEntry) -> anyhow::Result<H
         qemu: QemuOptions {
             merge_pages: file.options.page_merging,
             randomize_addresses: file.options.address_randomisation,
+            share_memory: file.options.fast_network,
             // The hosts of a box are one machine: one of them tries the accelerator.
             verdict_file: Some(home.directory().join("accelerator.json")),
         },

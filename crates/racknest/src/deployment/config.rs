@@ -100,7 +100,7 @@ pub(crate) enum DriverName {
     Simulated,
 }
 
-/// What QEMU is asked to do to save memory. What each saves and risks stands in the README.
+/// How QEMU is run. What each saves and risks stands in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {
@@ -108,6 +108,8 @@ pub(crate) struct Options {
     pub(crate) page_merging: bool,
     /// Load QEMU at random addresses. Off makes more pages equal, and attacks on QEMU easier.
     pub(crate) address_randomisation: bool,
+    /// Let guests share their memory with the switches. Where pages are merged, they do not.
+    pub(crate) fast_network: bool,
 }
 
 /// Where the memory of the machine below all hosts counts as short, in per cent of it that are
@@ -299,7 +301,7 @@ impl Default for File {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { page_merging: false, address_randomisation: true }
+        Self { page_merging: false, address_randomisation: true, fast_network: true }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `kill -9` in the middle of each request: what the next agent finds and does.
 
-use racknest_cluster::wire::VmSpec;
+use racknest_cluster::wire::{Registration, VmSpec};
 
 use super::stage::{Scripted, Stage, Vcenter};
 use super::*;

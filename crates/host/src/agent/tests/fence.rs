@@ -1,6 +1,7 @@
 //! Run leases of a host's VMs: what each request leaves, and two hosts that share a datastore.
 
 use racknest_cluster::record::lease::LeaseState;
+use racknest_cluster::wire::Registration;
 use racknest_types::id::HostId;
 
 use super::stage::{Scripted, Stage};

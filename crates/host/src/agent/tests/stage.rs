@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use racknest_cluster::record::datastore::DatastorePath;
 use racknest_cluster::record::migration::{MigrationFigures, MigrationLimits};
-use racknest_cluster::wire::{MESSAGE_BYTES_MAX, VmSpec};
+use racknest_cluster::wire::{MESSAGE_BYTES_MAX, Registration, VmSpec};
 use racknest_types::bytes::Bytes;
 use racknest_types::id::HostId;
 use racknest_underlay::message::{MessageReader, MessageWriter};

@@ -30,6 +30,15 @@ pub(super) const ADDABLE_VCPUS: u16 = 8;
 const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 memhp_default_state=online \
                                 memory_hotplug.online_policy=auto-movable";
 
+/// The id of the memory that a machine starts with, where it is shared.
+const MEMORY: &str = "memory-main";
+
+/// How long QEMU waits before it connects to a switch again whose agent was restarted, in seconds.
+const RECONNECT_S: u32 = 1;
+
+/// Buffers in each ring of a card that shares memory: the most that QEMU allows.
+const RING: u32 = 1024;
+
 /// Everything a command line is made from.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
@@ -99,6 +108,11 @@ impl Paths {
     pub(super) fn nic(&self, key: u32) -> PathBuf {
         self.nics.join(format!("nic{key}"))
     }
+
+    /// The switch's end of one network card that shares the guest's memory.
+    pub(super) fn card(&self, key: u32) -> PathBuf {
+        self.nics.join(format!("card{key}"))
+    }
 }
 
 /// The arguments of QEMU for this plan. The machine waits for `cont` before it runs.
@@ -115,8 +129,19 @@ pub(super) fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
     }
     for nic in &plan.spec.config.nics {
         let slot = plan.hardware.nic_slots.get(&nic.key).copied().unwrap_or_default();
-        line.add("-netdev", nic_backend(nic.key, plan.paths).to_string());
-        line.add("-device", nic_device(nic, slot).to_string());
+        if plan.hardware.shares_memory {
+            line.add(
+                "-chardev",
+                format!(
+                    "socket,id={},path={},reconnect={RECONNECT_S}",
+                    nic_end(nic.key),
+                    shown(&plan.paths.card(nic.key))
+                ),
+            );
+        }
+        let backend = nic_backend(nic.key, plan.hardware, plan.paths);
+        line.add("-netdev", backend.to_string());
+        line.add("-device", nic_device(nic, slot, plan.hardware, plan.accelerator).to_string());
     }
     added(&mut line, plan);
     boot(&mut line, plan);
@@ -145,10 +170,14 @@ fn machine(line: &mut Line, plan: &Plan<'_>) {
     line.add("-name", format!("guest={}", escape(&plan.spec.name)));
     line.add("-uuid", uuid(plan.spec.uuid));
     let merge = if plan.merge_pages { "on" } else { "off" };
-    line.add(
-        "-machine",
-        format!("{},vmport=off,hpet=off,usb=off,mem-merge={merge}", escape(&hardware.machine)),
-    );
+    let machine = escape(&hardware.machine);
+    let mut machine = format!("{machine},vmport=off,hpet=off,usb=off,mem-merge={merge}");
+    if hardware.shares_memory {
+        let size = hardware.memory.get();
+        line.add("-object", memory_object(MEMORY, size, true).to_string());
+        machine.push_str(&format!(",memory-backend={MEMORY}"));
+    }
+    line.add("-machine", machine);
     match plan.accelerator {
         Accelerator::Kvm => line.add("-accel", "kvm"),
         Accelerator::Tcg => line.add("-accel", format!("tcg,tb-size={}", translation_mib(mib))),
@@ -195,7 +224,8 @@ fn sockets(line: &mut Line, plan: &Plan<'_>) {
 /// What was added while the VM ran, when its memory image is loaded again.
 fn added(line: &mut Line, plan: &Plan<'_>) {
     for (index, size) in plan.hardware.added_memory.iter().enumerate() {
-        line.add("-object", memory_backend(index, size.get()).to_string());
+        let shares = plan.hardware.shares_memory;
+        line.add("-object", memory_backend(index, size.get(), shares).to_string());
         line.add("-device", memory_device(index).to_string());
     }
     for socket in plan.hardware.vcpus..plan.hardware.vcpus_now() {
@@ -318,8 +348,27 @@ pub(super) fn nic_id(key: u32) -> String {
     format!("card{key}")
 }
 
+/// The id of a network card's connection to the switch.
+pub(super) fn nic_end(key: u32) -> String {
+    format!("end{key}")
+}
+
+/// The connection of a network card to the switch, when it is added to a running machine.
+pub(super) fn nic_connection(key: u32, paths: &Paths) -> Value {
+    let address = json!({ "type": "unix", "data": { "path": paths.card(key).to_string_lossy() } });
+    let socket = json!({ "addr": address, "server": false, "reconnect": RECONNECT_S });
+    json!({ "id": nic_end(key), "backend": { "type": "socket", "data": socket } })
+}
+
 /// The host's end of a network card.
-pub(super) fn nic_backend(key: u32, paths: &Paths) -> Value {
+pub(super) fn nic_backend(key: u32, hardware: &Hardware, paths: &Paths) -> Value {
+    if hardware.shares_memory {
+        return json!({
+            "type": "vhost-user",
+            "id": format!("nic{key}"),
+            "chardev": nic_end(key),
+        });
+    }
     json!({
         "type": "dgram",
         "id": format!("nic{key}"),
@@ -329,21 +378,44 @@ pub(super) fn nic_backend(key: u32, paths: &Paths) -> Value {
 }
 
 /// The device of a network card.
-pub(super) fn nic_device(nic: &Nic, slot: u8) -> Value {
+pub(super) fn nic_device(
+    nic: &Nic,
+    slot: u8,
+    hardware: &Hardware,
+    accelerator: Accelerator,
+) -> Value {
     let [a, b, c, d, e, f] = nic.mac;
-    json!({
+    let mut device = json!({
         "driver": "virtio-net-pci",
         "id": nic_id(nic.key),
         "netdev": format!("nic{}", nic.key),
         "mac": format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
         "romfile": "",
         "addr": format!("{slot:#x}"),
-    })
+    });
+    if hardware.shares_memory {
+        // A frame of 64 KiB fills 43 buffers of a ring.
+        device["rx_queue_size"] = RING.into();
+        device["tx_queue_size"] = RING.into();
+        if accelerator == Accelerator::Tcg {
+            // Without KVM, QEMU up to 7.2 ends when a guest unmasks a vector of such a card.
+            device["vectors"] = 0.into();
+        }
+    }
+    device
 }
 
 /// The memory of an added module.
-pub(super) fn memory_backend(index: usize, size: u64) -> Value {
-    json!({ "qom-type": "memory-backend-ram", "id": format!("memory{index}"), "size": size })
+pub(super) fn memory_backend(index: usize, size: u64, is_shared: bool) -> Value {
+    memory_object(&format!("memory{index}"), size, is_shared)
+}
+
+fn memory_object(id: &str, size: u64, is_shared: bool) -> Value {
+    if is_shared {
+        json!({ "qom-type": "memory-backend-memfd", "id": id, "size": size, "share": true })
+    } else {
+        json!({ "qom-type": "memory-backend-ram", "id": id, "size": size })
+    }
 }
 
 /// An added memory module.

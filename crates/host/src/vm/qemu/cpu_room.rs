@@ -76,6 +76,7 @@ mod tests {
             added_memory: Vec::new(),
             disk_slots: BTreeMap::new(),
             nic_slots: BTreeMap::new(),
+            shares_memory: false,
         };
         let shown = format!("Translation buffer state:\ngen code size       {filled}/25104384\nTB");
         free_regions(&hardware, &shown)

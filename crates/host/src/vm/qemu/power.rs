@@ -175,7 +175,7 @@ impl Machines {
         let hardware_file = self.hardware_file(spec.id);
         let hardware = match load_hardware(&hardware_file) {
             Some(hardware) => hardware,
-            None => Hardware::fresh(spec, MACHINE)?,
+            None => Hardware::fresh(spec, MACHINE, self.footprint.share_memory)?,
         };
         let machine = Machine::attach(Attachment {
             vm: spec.id,
@@ -219,7 +219,7 @@ impl Machines {
         self.storage.ready().await?;
         let hardware = match &image {
             Some(image) => memory::layout(&image.file)?,
-            None => Hardware::fresh(spec, MACHINE)?,
+            None => Hardware::fresh(spec, MACHINE, self.footprint.share_memory)?,
         };
         self.prepare(spec, &hardware)?;
         let incoming =
@@ -259,7 +259,7 @@ impl Machines {
         for log in [self.layout.serial_log(spec.id), self.layout.qemu_log(spec.id)] {
             fs_err::create_dir_all(log.parent().unwrap_or(&run)).map_err(failed)?;
         }
-        let longest = self.layout.nic_socket(spec.id, 999);
+        let longest = self.layout.card_socket(spec.id, 999);
         if longest.as_os_str().len() > SOCKET_PATH_MAX {
             return Err(Fault::invalid(format!(
                 "the path of the run directory is too long for sockets ({}); choose a shorter one",

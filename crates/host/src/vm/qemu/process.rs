@@ -31,11 +31,14 @@ pub struct Footprint {
     pub merge_pages: bool,
     /// Load QEMU at random addresses, as programs are by default. Off, far more pages are equal.
     pub randomize_addresses: bool,
+    /// Let guests share their memory with the switch, which makes their network several times as
+    /// fast. What is shared cannot be merged, and QEMU waits for a switch that listens.
+    pub share_memory: bool,
 }
 
 impl Default for Footprint {
     fn default() -> Self {
-        Self { merge_pages: false, randomize_addresses: true }
+        Self { merge_pages: false, randomize_addresses: true, share_memory: false }
     }
 }
 
@@ -133,7 +136,7 @@ impl Process {
         if !is_started_with(pid, pid_file) {
             return Ok(None);
         }
-        Ok(Some(Self { pid, descriptor: sys::watch(descriptor)? }))
+        Ok(Some(Self { pid, descriptor: crate::sys::watch(descriptor)? }))
     }
 
     /// Its process id.

@@ -18,11 +18,14 @@ use serde_json::json;
 use super::Machines;
 use super::command_line::{
     ADDABLE_MEMORY_MIB, ADDABLE_VCPUS, MEMORY_SLOTS, block_node, cpu_device, disk_device, disk_id,
-    memory_backend, memory_device, nic_backend, nic_device, nic_id, node_name,
+    memory_backend, memory_device, nic_backend, nic_connection, nic_device, nic_id, node_name,
 };
 use super::cpu_room;
 use super::machine::Machine;
-use super::qmp::wire::{BlockResize, BlockdevAdd, DeviceAdd, NetdevAdd, ObjectAdd, QomList};
+use super::qmp::QmpError;
+use super::qmp::wire::{
+    BlockResize, BlockdevAdd, ChardevAdd, DeviceAdd, NetdevAdd, ObjectAdd, QomList,
+};
 use super::record::{Accelerator, Hardware};
 use super::snapshot::find;
 use super::unplug::Surplus;
@@ -149,14 +152,15 @@ impl Machines {
             },
             |hardware| hardware.nic_slots.get(&nic.key).copied(),
         )?;
-        let backend = nic_backend(nic.key, &self.paths(spec.id));
+        let (hardware, paths) = (machine.hardware().clone(), self.paths(spec.id));
         // A killed agent may have come this far: then the card is missing, its backend is not.
-        match machine.qmp.execute(NetdevAdd(backend)).await {
-            Ok(Empty {}) => {}
-            Err(super::qmp::QmpError::Refused { words }) if words.contains("Duplicate ID") => {}
-            Err(error) => return Err(error.fault(&machine.name)),
+        if hardware.shares_memory {
+            let connection = nic_connection(nic.key, &paths);
+            there(machine, machine.qmp.execute(ChardevAdd(connection)).await)?;
         }
-        done(machine, DeviceAdd(nic_device(nic, slot))).await
+        let backend = nic_backend(nic.key, &hardware, &paths);
+        there(machine, machine.qmp.execute(NetdevAdd(backend)).await)?;
+        done(machine, DeviceAdd(nic_device(nic, slot, &hardware, self.verdict.accelerator))).await
     }
 
     async fn add_memory(
@@ -179,11 +183,9 @@ impl Machines {
             return Ok(());
         }
         machine.rebuild(|hardware| hardware.added_memory.push(missing))?;
-        match machine.qmp.execute(ObjectAdd(memory_backend(index, missing.get()))).await {
-            Ok(Empty {}) => {}
-            Err(super::qmp::QmpError::Refused { words }) if words.contains("duplicate") => {}
-            Err(error) => return Err(error.fault(&machine.name)),
-        }
+        let shares_memory = machine.hardware().shares_memory;
+        let backend = memory_backend(index, missing.get(), shares_memory);
+        there(machine, machine.qmp.execute(ObjectAdd(backend)).await)?;
         done(machine, DeviceAdd(memory_device(index))).await
     }
 
@@ -295,6 +297,16 @@ pub(super) async fn present(machine: &Machine) -> Result<Vec<String>, Fault> {
     let list = list.map_err(|error| error.fault(&machine.name))?;
     let names = list.as_array().map(Vec::as_slice).unwrap_or_default();
     Ok(names.iter().filter_map(|item| item["name"].as_str()).map(str::to_owned).collect())
+}
+
+/// That something was added, now or before: QEMU says "duplicate" or "already exists" then.
+fn there<T>(machine: &Machine, added: Result<T, QmpError>) -> Result<(), Fault> {
+    let is_known = |words: &str| words.contains("uplicate") || words.contains("already exists");
+    match added {
+        Ok(_) => Ok(()),
+        Err(QmpError::Refused { words }) if is_known(&words) => Ok(()),
+        Err(error) => Err(error.fault(&machine.name)),
+    }
 }
 
 async fn done<C>(machine: &Machine, command: C) -> Result<(), Fault>

@@ -37,11 +37,14 @@ pub(super) struct Hardware {
     pub(super) disk_slots: BTreeMap<u32, u8>,
     /// The PCI slot of each network card, by its key.
     pub(super) nic_slots: BTreeMap<u32, u8>,
+    /// Whether the guest shares its memory with the switch: then its cards have no sockets.
+    #[serde(default)]
+    pub(super) shares_memory: bool,
 }
 
 impl Hardware {
     /// The layout of a machine that starts afresh.
-    pub(super) fn fresh(spec: &VmSpec, machine: &str) -> Result<Self, Fault> {
+    pub(super) fn fresh(spec: &VmSpec, machine: &str, shares_memory: bool) -> Result<Self, Fault> {
         let mut hardware = Self {
             machine: machine.to_owned(),
             vcpus: spec.config.vcpus,
@@ -50,6 +53,7 @@ impl Hardware {
             added_memory: Vec::new(),
             disk_slots: BTreeMap::new(),
             nic_slots: BTreeMap::new(),
+            shares_memory,
         };
         for disk in &spec.config.disks {
             let slot = hardware.free_slot(&spec.name)?;

@@ -10,14 +10,16 @@
 
 use std::time::Duration;
 
-use qapi::qmp::{QmpCommand, device_del, human_monitor_command, netdev_del, object_del};
+use qapi::qmp::{
+    QmpCommand, chardev_remove, device_del, human_monitor_command, netdev_del, object_del,
+};
 use racknest_cluster::wire::VmSpec;
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::{Fault, FaultCode};
 use serde_json::json;
 
 use super::Machines;
-use super::command_line::{disk_id, nic_id};
+use super::command_line::{disk_id, nic_end, nic_id};
 use super::machine::{LOOK_EVERY, Machine};
 use super::qmp::QmpError;
 use super::qmp::wire::BlockdevDel;
@@ -148,6 +150,9 @@ impl Machines {
         for &key in &surplus.nics {
             let_go(machine, &nic_id(key), &format!("network card {key}")).await?;
             gone(machine, netdev_del { id: format!("nic{key}") }).await?;
+            if machine.hardware().shares_memory {
+                gone(machine, chardev_remove { id: nic_end(key) }).await?;
+            }
             whole_file::remove(&self.paths(spec.id).nic(key))
                 .map_err(|error| Fault::system(error.to_string()))?;
             machine.rebuild(|hardware| {

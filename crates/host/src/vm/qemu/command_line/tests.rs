@@ -72,7 +72,7 @@ fn check(
     incoming: Incoming<'_>,
     expect: &Expect,
 ) {
-    let mut hardware = Hardware::fresh(spec, MACHINE).unwrap();
+    let mut hardware = Hardware::fresh(spec, MACHINE, false).unwrap();
     change(&mut hardware);
     let layers = vec!["/ds/web01/disk0.qcow2".into(), "/ds/template1/disk0.qcow2".into()];
     let disks =
@@ -135,6 +135,51 @@ fn a_linked_clone_that_stops_at_the_firmware() {
 }
 
 #[test]
+fn a_guest_that_shares_its_memory_with_the_switch() {
+    let mut spec = spec("web01");
+    spec.config.disks.clear();
+    check(
+        &spec,
+        |hardware| {
+            hardware.shares_memory = true;
+            hardware.added_memory = vec![Bytes::from_mib(128)];
+        },
+        Incoming::Nothing,
+        &expect![[r#"
+            -no-user-config
+            -nodefaults
+            -name guest=web01
+            -uuid 01234567-89ab-cdef-0123-456789abcdef
+            -object {"id":"memory-main","qom-type":"memory-backend-memfd","share":true,"size":536870912}
+            -machine pc,vmport=off,hpet=off,usb=off,mem-merge=off,memory-backend=memory-main
+            -accel tcg,tb-size=64
+            -cpu max
+            -smp 1,sockets=8,cores=1,threads=1,maxcpus=8
+            -m 512M,slots=16,maxmem=33280M
+            -rtc base=utc
+            -display none
+            -device {"driver":"VGA","id":"screen0","addr":"0x2"}
+            -device {"driver":"virtio-balloon-pci","id":"balloon0","addr":"0x3","deflate-on-oom":true}
+            -chardev socket,id=qmp0,path=/run/7/qmp,server=on,wait=off
+            -mon chardev=qmp0,mode=control
+            -vnc unix:/run/7/vnc
+            -chardev socket,id=serial0,path=/run/7/serial,server=on,wait=off,logfile=/log/vm-7.serial.log,logappend=off
+            -serial chardev:serial0
+            -pidfile /run/7/pid
+            -D /log/vm-7.qemu.log
+            -daemonize
+            -S
+            -chardev socket,id=end0,path=/run/7/card0,reconnect=1
+            -netdev {"chardev":"end0","id":"nic0","type":"vhost-user"}
+            -device {"addr":"0x4","driver":"virtio-net-pci","id":"card0","mac":"00:50:56:00:00:07","netdev":"nic0","romfile":"","rx_queue_size":1024,"tx_queue_size":1024,"vectors":0}
+            -object {"id":"memory0","qom-type":"memory-backend-memfd","share":true,"size":134217728}
+            -device {"driver":"pc-dimm","id":"dimm0","memdev":"memory0"}
+            -boot menu=off,strict=on
+            -option-rom romfile=/state/stop.rom,bootindex=999"#]],
+    );
+}
+
+#[test]
 fn a_live_guest_that_continues_with_what_was_added() {
     let mut spec = spec("a, b");
     spec.config.disks.clear();
@@ -192,7 +237,7 @@ fn a_vm_with_more_devices_than_slots_is_refused() {
     let mut spec = spec("web01");
     let disk = spec.config.disks[0].clone();
     spec.config.disks = (0..29).map(|key| Disk { key, ..disk.clone() }).collect();
-    let fault = Hardware::fresh(&spec, MACHINE).unwrap_err();
+    let fault = Hardware::fresh(&spec, MACHINE, false).unwrap_err();
     assert_eq!(fault.message, "web01 has more than 28 disks and network cards; remove some");
 }
 

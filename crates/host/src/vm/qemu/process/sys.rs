@@ -2,12 +2,8 @@
 #![expect(unsafe_code, reason = "code between fork and exec, and calls that no safe crate offers")]
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::Footprint;
 
@@ -52,11 +48,4 @@ pub(super) fn can_merge_pages() -> bool {
     const PR_GET_MEMORY_MERGE: libc::c_int = 68;
     // SAFETY: the call takes numbers only and changes nothing.
     unsafe { libc::prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) >= 0 }
-}
-
-/// Has the runtime watch a pid descriptor.
-pub(super) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and only it.
-    let watched = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
-    watched.map_err(io::Error::from)
 }

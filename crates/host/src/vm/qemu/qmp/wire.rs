@@ -41,6 +41,8 @@ commands! {
     Transaction "transaction" -> Empty;
     /// Adds a device.
     DeviceAdd "device_add" -> Empty;
+    /// Adds a connection.
+    ChardevAdd "chardev-add" -> Any;
     /// Adds a network backend.
     NetdevAdd "netdev_add" -> Empty;
     /// Adds a memory backend.
