@@ -10,37 +10,61 @@ use crate::net::Order;
 use crate::vm::Driver;
 
 impl<D: Driver> Agent<D> {
-    /// Plugs the NICs of a VM that is about to run, so that its first frame is not lost.
+    /// Plugs the NICs of a VM that is about to run, so that its first frame is not lost, and lets
+    /// the cards connect for which its QEMU will wait.
     pub(super) fn prepare_network(&self, vm: VmId, job: &Job) {
         match job {
-            Job::Request { request: Request::PowerOn(spec), .. }
-            | Job::Request { request: Request::Create { spec, power_on: true, .. }, .. }
-            | Job::Request { request: Request::Revert { spec, memory: Some(_), .. }, .. } => {
-                self.plug(&Registration { spec: spec.clone(), power: PowerState::On });
-            }
-            Job::Request { request: Request::Reconfigure { spec, .. }, .. } => self.expect(spec),
-            Job::Know(registration) => self.plug(registration),
-            Job::Arrive { arrival: Arrival::Expect(offer), .. } => {
-                self.expect(&offer.spec);
-            }
-            Job::Arrive { arrival: Arrival::Run(_), .. } => {
-                if let Some(expected) = self.expected.get(&vm) {
-                    let spec = expected.registration.spec.clone();
-                    self.plug(&Registration { spec, power: PowerState::On });
+            Job::Request { request, .. } => self.prepare_for(request),
+            Job::Resume(record) => {
+                if let Some(begun) = &record.unfinished {
+                    self.prepare_for(&begun.request);
                 }
             }
-            Job::Start { spec, .. } => {
-                self.plug(&Registration { spec: (**spec).clone(), power: PowerState::On });
+            Job::Know(registration) => self.plug(registration),
+            Job::Start { spec, .. } => self.plug_in(spec),
+            Job::StartAgain => {
+                if let Some(known) = self.book.get(vm) {
+                    self.plug_in(&known.record.registration.spec);
+                }
             }
-            Job::Request { .. }
-            | Job::Resume(_)
-            | Job::Forget { .. }
+            Job::Arrive { arrival: Arrival::Expect(offer), .. } => self.expect(&offer.spec),
+            Job::Arrive { arrival: Arrival::Run(_), .. } => {
+                if let Some(expected) = self.expected.get(&vm) {
+                    self.plug_in(&expected.registration.spec);
+                }
+            }
+            Job::Forget { .. }
             | Job::StayOff
-            | Job::StartAgain
             | Job::Stop(_)
             | Job::Reset
-            | Job::Arrive { .. } => {}
+            | Job::Arrive { arrival: Arrival::GiveUp(_), .. } => {}
         }
+    }
+
+    fn prepare_for(&self, request: &Request) {
+        match request {
+            Request::PowerOn(spec)
+            | Request::Create { spec, power_on: true, .. }
+            | Request::Revert { spec, memory: Some(_), .. } => self.plug_in(spec),
+            Request::Reconfigure { spec, .. } => self.expect(spec),
+            Request::Create { .. }
+            | Request::Revert { .. }
+            | Request::PowerOff
+            | Request::Snapshot { .. }
+            | Request::DeleteSnapshot { .. }
+            | Request::Delete { .. }
+            | Request::Register(_)
+            | Request::Unregister
+            | Request::Migrate { .. }
+            | Request::Relocate { .. }
+            | Request::Shutdown
+            | Request::Reset
+            | Request::Suspend => {}
+        }
+    }
+
+    fn plug_in(&self, spec: &VmSpec) {
+        self.plug(&Registration { spec: spec.clone(), power: PowerState::On });
     }
 
     pub(super) fn plug(&self, registration: &Registration) {
