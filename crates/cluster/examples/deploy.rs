@@ -40,6 +40,7 @@ fn main() -> Result<(), Fault> {
         folder: None,
         pool: None,
         host: None,
+        networks: Vec::new(),
     };
     let begun = Instant::now();
     inventory.vm_clone(now, USER, clone)?;

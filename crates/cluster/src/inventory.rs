@@ -25,6 +25,7 @@ pub mod drill;
 pub mod drs;
 pub mod event;
 pub mod folder;
+pub mod forward;
 pub mod ha;
 pub mod health;
 pub mod host;
@@ -40,6 +41,7 @@ pub mod remediation;
 pub mod report;
 mod reservation;
 pub mod rule;
+pub mod services;
 pub mod snapshot;
 pub mod standby;
 pub mod step;
@@ -120,6 +122,8 @@ pub struct Inventory {
     ha_told: BTreeMap<HostId, u64>,
     /// Since when this process looks after remediations: what was silent before was not missed.
     remediation_watched: Option<Timestamp>,
+    /// Whether hosts are to be told of the port groups again.
+    networks_stale: bool,
 }
 
 /// One published change of the inventory.
@@ -248,6 +252,7 @@ impl Inventory {
             actions: VecDeque::new(),
             ha_told: BTreeMap::new(),
             remediation_watched: None,
+            networks_stale: false,
         }
     }
 
@@ -332,6 +337,7 @@ impl Inventory {
 
     /// The next thing to do, once what it follows from is saved.
     pub fn poll_action(&mut self) -> Option<Action> {
+        self.send_stale_networks();
         self.actions.pop_front()
     }
 

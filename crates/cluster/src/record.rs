@@ -24,6 +24,7 @@ pub mod migration;
 pub mod network;
 pub mod pool;
 pub mod remediation;
+pub mod services;
 pub mod snapshot;
 pub mod task;
 pub mod vm;

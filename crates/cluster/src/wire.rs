@@ -122,6 +122,9 @@ pub struct PortGroup {
     pub vlan: u16,
     /// What holds for its ports.
     pub policy: NetworkPolicy,
+    /// What the host does for its guests there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<switching::GroupServices>,
 }
 
 /// A VM that a host should know.
@@ -517,6 +520,9 @@ pub enum StreamRequest {
     Trace(switching::TraceQuestion),
     /// Copies of what passes by a port, as pcapng, until the caller hangs up or has enough.
     Capture(switching::CaptureRequest),
+    /// A conversation with a guest, whose bytes then flow both ways. Datagrams have their length
+    /// before them, two bytes, most significant first.
+    Forward(switching::ForwardRequest),
 }
 
 /// The host's answer to a [`StreamRequest`].

@@ -203,6 +203,7 @@ fn spec(number: u64) -> Result<VmSpec> {
                 network: NetworkId::from_raw(5),
                 vlan: 0,
                 connected: true,
+                address: None,
             }],
             boot: Boot::Bios,
             annotation: String::new(),

@@ -19,11 +19,13 @@
 mod address;
 mod card;
 mod desk;
+mod gateway;
 mod groups;
 mod panel;
 mod tap;
 
 pub use desk::{Desk, Tap};
+pub use gateway::{Opened, Spoken};
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -44,6 +46,7 @@ use tokio::net::UnixDatagram;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
+use self::gateway::{Door, Entry};
 use self::groups::Groups;
 use self::panel::{Exit, Panel};
 use crate::clock::Stopwatch;
@@ -138,6 +141,7 @@ struct Shared {
     heard: mpsc::UnboundedSender<Heard>,
     /// Frames wait for a guest.
     backlog: Notify,
+    gateway: Door,
 }
 
 impl Network {
@@ -155,6 +159,7 @@ impl Network {
         }
         let (orders, taken) = mpsc::unbounded_channel();
         let (told, heard) = mpsc::unbounded_channel();
+        let (gateway, inside) = gateway::door();
         let guests = UnixDatagram::bind(&path)?;
         let nics: Vec<NicName> = uplinks.iter().map(|uplink| uplink.nic.clone()).collect();
         let shared = Arc::new_cyclic(|shared| Shared {
@@ -165,7 +170,9 @@ impl Network {
             clock: Stopwatch::start(),
             heard: told,
             backlog: Notify::new(),
+            gateway,
         });
+        shared.renew_gateways();
         let desk = Desk::new(Arc::clone(&shared));
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&shared).carry_from_guests());
@@ -173,6 +180,7 @@ impl Network {
             tasks.spawn(Arc::clone(&shared).carry_from_uplink(place));
         }
         tasks.spawn(Arc::clone(&shared).hand_over_later());
+        tasks.spawn(gateway::attend(Arc::clone(&shared), inside));
         tasks.spawn(shared.attend(taken, links));
         Ok(Self { orders, heard, desk, _tasks: tasks })
     }
@@ -233,6 +241,7 @@ impl Shared {
                 self.panel().set_groups(now_ms, groups, |exit, offload, pieces| {
                     self.send(exit, offload, pieces)
                 });
+                self.renew_gateways();
             }
         }
     }
@@ -272,7 +281,10 @@ impl Shared {
         loop {
             let (offload, size) = uplink.port.recv(&mut frame).await;
             match Packet::new(offload, &frame[..size]) {
-                Ok(packet) => self.carry(port, &packet, false),
+                Ok(packet) => {
+                    self.note_passing(packet.frame());
+                    self.carry(port, &packet, false);
+                }
                 Err(_) => self.panel().refuse(self.clock.millis(), port, size),
             }
         }
@@ -299,6 +311,10 @@ impl Shared {
     fn carry(&self, port: PortId, packet: &Packet<'_>, is_guest: bool) {
         let now_ms = self.clock.millis();
         let mut panel = self.panel();
+        let claimed = if is_guest { panel.claim(port, packet.frame()) } else { None };
+        // Of what the gateway alone is to answer only the address is another.
+        let claimed = claimed.as_deref().and_then(|it| Packet::new(*packet.offload(), it).ok());
+        let packet = claimed.as_ref().unwrap_or(packet);
         if is_guest && let Some(heard) = panel.listen(now_ms, port, packet.frame()) {
             // Nobody listens while the agent ends.
             let _ = self.heard.send(heard);
@@ -330,6 +346,11 @@ impl Shared {
                 let uplink = self.uplinks.get(place);
                 let is_sent = uplink.is_some_and(|uplink| uplink.port.try_send(offload, pieces));
                 if is_sent { Sent::Done } else { Sent::Lost }
+            }
+            Exit::Gateway(network) => {
+                let frame = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+                let is_taken = self.gateway.enter(Entry::Guest { network, frame });
+                if is_taken { Sent::Done } else { Sent::Lost }
             }
         }
     }

@@ -52,6 +52,7 @@ pub(crate) fn spec(number: u64) -> VmSpec {
                 network: NetworkId::from_raw(5),
                 vlan: 0,
                 connected: true,
+                address: None,
             }],
             boot: Boot::Bios,
             annotation: String::new(),

@@ -135,6 +135,7 @@ fn spec() -> VmSpec {
                 network: NetworkId::from_raw(5),
                 vlan: 0,
                 connected: true,
+                address: None,
             }],
             boot: Boot::Bios,
             annotation: String::new(),

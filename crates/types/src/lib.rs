@@ -12,4 +12,5 @@ pub mod bytes;
 pub mod fault;
 pub mod id;
 pub mod rng;
+pub mod subnet;
 pub mod time;

@@ -12,11 +12,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("racknest-types", &[]),
     ("racknest-cluster", &["racknest-types"]),
     ("racknest-switch", &["racknest-types"]),
+    ("racknest-gateway", &["racknest-switch", "racknest-types"]),
     ("racknest-api", &["racknest-types"]),
     ("racknest-underlay", &["racknest-switch", "racknest-types"]),
     (
         "racknest-host",
-        &["racknest-cluster", "racknest-switch", "racknest-types", "racknest-underlay"],
+        &[
+            "racknest-cluster",
+            "racknest-gateway",
+            "racknest-switch",
+            "racknest-types",
+            "racknest-underlay",
+        ],
     ),
     (
         "racknest-manager",
@@ -39,7 +46,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates without IO, clock, thread, async or randomness; see decision 0002.
-const PURE: &[&str] = &["racknest-types", "racknest-cluster", "racknest-switch"];
+const PURE: &[&str] =
+    &["racknest-types", "racknest-cluster", "racknest-gateway", "racknest-switch"];
 
 /// What a pure crate may use from outside. Each works without std, and does nothing by itself.
 const PURE_MAY_USE: &[&str] = &["foldhash", "hashbrown", "serde", "thiserror"];

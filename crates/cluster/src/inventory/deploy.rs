@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use racknest_types::fault::{Fault, FaultCode};
-use racknest_types::id::{FolderId, HostId, PoolId, TaskId, VmId};
+use racknest_types::id::{FolderId, HostId, NetworkId, PoolId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
@@ -22,7 +22,7 @@ use super::vm::layer_file;
 use super::vm_action::VmAction;
 use crate::record::folder::FolderKind;
 use crate::record::task::{DEPLOY_FAILURES_MAX, Deploy, NamePattern, TaskState, TaskWork};
-use crate::record::vm::{Disk, DiskSource, Step, VmConfig, VmRecord};
+use crate::record::vm::{Disk, DiskSource, Nic, Step, VmConfig, VmRecord};
 
 /// The most clones one task makes.
 pub const CLONES_MAX: u32 = 1_000_000;
@@ -48,6 +48,8 @@ pub struct CloneVm {
     pub pool: Option<PoolId>,
     /// The host they go to; `None` places each where most room is.
     pub host: Option<HostId>,
+    /// Networks of the source, and those that they are attached to in their place.
+    pub networks: Vec<(NetworkId, NetworkId)>,
 }
 
 impl Inventory {
@@ -77,6 +79,7 @@ impl Inventory {
                 clone.count
             )));
         }
+        self.check_swaps(&source, &clone.networks)?;
         let cluster = self.host(source.host)?.cluster;
         let folder =
             self.folder_or_default(clone.folder.or(Some(source.folder)), FolderKind::Vms)?;
@@ -114,10 +117,31 @@ impl Inventory {
             folder,
             pool,
             host: clone.host,
+            networks: clone.networks,
         });
         let task = self.begin_task(now, user, "vm_clone", source.id, work);
         self.advance_deploy(now, task);
         Ok(task)
+    }
+
+    /// Networks can only take the place of those that the source is attached to.
+    fn check_swaps(
+        &self,
+        source: &VmRecord,
+        networks: &[(NetworkId, NetworkId)],
+    ) -> Result<(), Fault> {
+        for &(from, to) in networks {
+            self.network(to)?;
+            if !source.config.nics.iter().any(|nic| nic.network == from) {
+                return Err(Fault::invalid(format!(
+                    "VM '{}' is not attached to {}, in the place of which its clones are to be on {}",
+                    source.name,
+                    self.describe(from.into()),
+                    self.describe(to.into())
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn clone_need<'a>(&self, source: &'a VmRecord, pool: PoolId) -> Result<Need<'a>, Fault> {
@@ -247,8 +271,12 @@ impl Inventory {
             .nics
             .iter()
             .map(|nic| {
-                let fresh = self.new_nic(nic.key, nic.network.into());
-                crate::record::vm::Nic { connected: nic.connected, ..fresh }
+                let swap = deploy.networks.iter().find(|(from, _)| *from == nic.network);
+                let network = swap.map_or(nic.network, |(_, to)| *to);
+                let fresh = self.new_nic(nic.key, network.into());
+                // In a fenced copy of the network the address is free, and means the same.
+                let address = nic.address.filter(|_| swap.is_some());
+                Nic { connected: nic.connected, address, ..fresh }
             })
             .collect();
         let config = VmConfig { disks: Vec::new(), nics, ..source.config.clone() };

@@ -6,8 +6,9 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 
-use racknest_types::id::{ClusterId, HostId, PoolId, SnapshotId, TaskId, VmId};
+use racknest_types::id::{ClusterId, HostId, NetworkId, PoolId, SnapshotId, TaskId, VmId};
 
 use super::nic::Mac;
 use super::reservation::reserved;
@@ -44,6 +45,8 @@ pub(super) struct Index {
     pub(super) homes: BTreeMap<DatastorePath, VmId>,
     /// Who has which network address.
     macs: BTreeSet<(Mac, VmId)>,
+    /// Who has which address on a network that has a subnet.
+    addresses: BTreeMap<(NetworkId, Ipv4Addr), VmId>,
     /// The snapshots of each VM.
     pub(super) vm_snapshots: BTreeMap<VmId, BTreeSet<SnapshotId>>,
     /// How many VMs' disks stand on a layer, directly or through others.
@@ -140,6 +143,20 @@ impl Index {
         self.macs.range((mac, first)..).take_while(move |it| it.0 == mac).map(|it| it.1)
     }
 
+    /// The VM that has an address on a network.
+    pub(super) fn address_holder(&self, network: NetworkId, address: Ipv4Addr) -> Option<VmId> {
+        self.addresses.get(&(network, address)).copied()
+    }
+
+    /// Who has which address on a network, in order.
+    pub(super) fn addresses_on(
+        &self,
+        network: NetworkId,
+    ) -> impl Iterator<Item = (Ipv4Addr, VmId)> {
+        let all = (network, Ipv4Addr::UNSPECIFIED)..=(network, Ipv4Addr::BROADCAST);
+        self.addresses.range(all).map(|((_, address), vm)| (*address, *vm))
+    }
+
     pub(super) fn add_vm(&mut self, vm: &VmRecord) {
         self.host_vms.entry(vm.host).or_default().insert(vm.id);
         self.promise(vm.host, |promised| promised + promised_to(vm));
@@ -153,6 +170,10 @@ impl Index {
             self.homes.insert(home.clone(), vm.id);
         }
         self.macs.extend(vm.config.nics.iter().map(|nic| (nic.mac, vm.id)));
+        for nic in &vm.config.nics {
+            let at = nic.address.map(|address| (nic.network, address));
+            self.addresses.extend(at.map(|at| (at, vm.id)));
+        }
         for layer in vm.config.disks.iter().flat_map(|disk| &disk.backing) {
             *self.layer_users.entry(layer.clone()).or_default() += 1;
         }
@@ -170,6 +191,9 @@ impl Index {
         }
         for nic in &vm.config.nics {
             self.macs.remove(&(nic.mac, vm.id));
+            if let Some(address) = nic.address {
+                self.addresses.remove(&(nic.network, address));
+            }
         }
         for layer in vm.config.disks.iter().flat_map(|disk| &disk.backing) {
             if let Some(users) = self.layer_users.get_mut(layer) {

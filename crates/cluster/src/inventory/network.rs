@@ -1,5 +1,6 @@
 //! Networks: port groups.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,9 +10,11 @@ use racknest_types::id::{FolderId, HostId, NetworkId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
+use super::forward::check_forwards;
 use crate::record::event::EventKind;
 use crate::record::folder::FolderKind;
 use crate::record::network::{NetworkPolicy, NetworkRecord, PrivatePart, Shaping, Teaming};
+use crate::record::services::Services;
 use crate::record::vm::VmRecord;
 use crate::wire::{PortGroup, ToHost};
 
@@ -30,6 +33,21 @@ pub struct EditNetwork {
     pub vlan: Option<u16>,
     /// What holds for its ports.
     pub policy: Option<NetworkPolicy>,
+    /// What it does for its guests; the inner `None` for nothing.
+    pub services: Option<Option<Services>>,
+}
+
+/// A fenced copy of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyNetwork<'a> {
+    /// The original.
+    pub source: NetworkId,
+    /// The folder it goes to; `None` for the original's.
+    pub folder: Option<FolderId>,
+    /// Its name.
+    pub name: &'a str,
+    /// Its VLAN; `None` for the lowest that is free.
+    pub vlan: Option<u16>,
 }
 
 impl Inventory {
@@ -50,12 +68,62 @@ impl Inventory {
         check_vlan(name, vlan)?;
         let id = NetworkId::from_raw(self.next_id());
         let policy = NetworkPolicy::default();
-        self.networks.insert(id, NetworkRecord { id, name: name.into(), folder, vlan, policy });
+        let name_of = String::from(name);
+        let (services, forwards) = (None, Vec::new());
+        let record = NetworkRecord { id, name: name_of, folder, vlan, policy, services, forwards };
+        self.networks.insert(id, record);
         self.index.put_name(folder.into(), name, id);
         self.touch_created(id);
         self.record_event(now, user, id, EventKind::Created, "");
-        self.send_networks();
+        self.networks_stale = true;
         Ok(id)
+    }
+
+    /// Makes a fenced copy of a port group: the same policy, addresses and services on another VLAN,
+    /// and no way to the original, so that copies of its guests can have the addresses that they had.
+    ///
+    /// # Errors
+    /// The name or the VLAN cannot be used, or the original is a part of a private VLAN.
+    pub fn network_copy(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        copy: CopyNetwork<'_>,
+    ) -> Result<NetworkId, Fault> {
+        let source = self.network(copy.source)?.clone();
+        if source.policy.private.is_some() {
+            return Err(Fault::invalid(format!(
+                "network '{}' is a part of a private VLAN and cannot be copied",
+                source.name
+            )));
+        }
+        let vlan = copy.vlan.map_or_else(|| self.free_vlan(), Ok)?;
+        let uses = self.networks.values().find(|other| other.vlan == vlan);
+        if let Some(other) = uses {
+            return Err(Fault::invalid(format!(
+                "network '{}' has VLAN {vlan}: a copy of '{}' there would not be fenced; choose \
+                 another",
+                other.name, source.name
+            )));
+        }
+        let folder = copy.folder.unwrap_or(source.folder);
+        let id = self.network_create(now, user, Some(folder), copy.name, vlan)?;
+        if let Some(record) = self.networks.get_mut(&id) {
+            record.policy = source.policy;
+            record.services = source.services.map(|it| Services { routed: false, ..it });
+        }
+        Ok(id)
+    }
+
+    fn free_vlan(&self) -> Result<u16, Fault> {
+        let parts = self.networks.values().filter_map(|it| match it.policy.private {
+            Some(PrivatePart::Isolated(vlan) | PrivatePart::Community(vlan)) => Some(vlan),
+            Some(PrivatePart::Promiscuous) | None => None,
+        });
+        let taken = self.networks.values().map(|it| it.vlan).chain(parts).collect::<BTreeSet<_>>();
+        (1..=VLAN_MAX).find(|vlan| !taken.contains(vlan)).ok_or_else(|| {
+            Fault::new(FaultCode::InsufficientResources, "every VLAN is some network's")
+        })
     }
 
     /// Changes a port group.
@@ -83,16 +151,25 @@ impl Inventory {
         if let Some(policy) = edit.policy {
             new.policy = policy;
         }
+        if let Some(services) = edit.services {
+            new.services = services;
+        }
         self.check_network_policy(&new)?;
+        self.check_services(&new)?;
+        check_forwards(&new)?;
         if new == old {
             return Ok(());
         }
         self.index.drop_name(old.folder.into(), &old.name);
         self.index.put_name(old.folder.into(), &new.name, id);
+        let is_settled = old.services == new.services;
         self.networks.insert(id, new);
         self.touch(id);
         self.record_event(now, user, id, EventKind::Reconfigured, "");
-        self.send_networks();
+        if !is_settled {
+            self.settle_network(id);
+        }
+        self.networks_stale = true;
         Ok(())
     }
 
@@ -108,21 +185,28 @@ impl Inventory {
     ) -> Result<(), Fault> {
         let record = self.network(id)?.clone();
         self.check_network_unused(id, "deleted")?;
+        self.check_not_in_rules(id)?;
         self.record_event(now, user, id, EventKind::Removed, "");
         self.index.drop_name(record.folder.into(), &record.name);
         self.networks.remove(&id);
         self.drop_permissions_on(id.into());
         self.touch_deleted(id);
-        self.send_networks();
+        self.networks_stale = true;
         Ok(())
     }
 
-    /// Tells every host that answers of the port groups, as they are now.
-    fn send_networks(&mut self) {
+    /// Tells every host that answers of the port groups, as they are now, if they have changed: once
+    /// for all changes that are saved together, and before what follows from those.
+    pub(super) fn send_stale_networks(&mut self) {
+        if !core::mem::take(&mut self.networks_stale) {
+            return;
+        }
+        let later = core::mem::take(&mut self.actions);
         let connected = self.hosts.values().filter(|host| self.is_connected(host.id));
         for host in connected.map(|host| host.id).collect::<Vec<_>>() {
             self.send_networks_to(host);
         }
+        self.actions.extend(later);
     }
 
     pub(super) fn send_networks_to(&mut self, host: HostId) {
@@ -131,6 +215,7 @@ impl Inventory {
             name: network.name.clone(),
             vlan: network.vlan,
             policy: network.policy.clone(),
+            services: self.services_for(host, network.id),
         });
         let groups = groups.collect::<Vec<_>>();
         self.send(host, ToHost::Networks(groups));

@@ -57,7 +57,7 @@ impl Inventory {
     pub(super) fn new_nic(&mut self, key: u32, new: NewNic) -> Nic {
         let mac = new.mac.unwrap_or_else(|| self.free_mac());
         let vlan = self.networks.get(&new.network).map_or(0, |network| network.vlan);
-        Nic { key, mac, network: new.network, vlan, connected: true }
+        Nic { key, mac, network: new.network, vlan, connected: true, address: None }
     }
 
     /// `00:50:56` and 22 bits of a number that is never used twice, in the range that vSphere gives to
@@ -182,6 +182,6 @@ fn check_differ(name: &str, mut macs: Vec<Mac>) -> Result<(), Fault> {
 }
 
 /// As people write it.
-fn shown([a, b, c, d, e, f]: Mac) -> alloc::string::String {
+pub(super) fn shown([a, b, c, d, e, f]: Mac) -> alloc::string::String {
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }

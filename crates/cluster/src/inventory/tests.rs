@@ -22,6 +22,7 @@ mod remediation;
 mod reports;
 mod reservations;
 mod rules;
+mod services;
 mod snapshots;
 mod standby;
 
@@ -431,6 +432,7 @@ fn clone_of(source: VmId, prefix: &str, numbers: [&str; 3], how: &str) -> CloneV
         folder: None,
         pool: None,
         host: None,
+        networks: Vec::new(),
     }
 }
 

@@ -12,10 +12,10 @@ use racknest_types::fault::Fault;
 use racknest_types::id::{DatastoreId, FolderId, HostId, PoolId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 
-use super::Inventory;
 use super::nic::NewNic;
 use super::placement::{Need, Runs};
 use super::vm_action::VmAction;
+use super::{Inventory, services};
 use crate::record::datastore::DatastorePath;
 use crate::record::event::EventKind;
 use crate::record::folder::FolderKind;
@@ -189,7 +189,7 @@ impl Inventory {
         let id = VmId::from_raw(self.next_id());
         let uuid = (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64());
         let home = self.free_home(&draft.datastore, &draft.name, id);
-        let vm = VmRecord {
+        let mut vm = VmRecord {
             id,
             uuid: as_uuid_v4(uuid),
             name: draft.name,
@@ -207,6 +207,8 @@ impl Inventory {
             epoch: 0,
             created: now,
         };
+        services::settle(&self.networks, &self.index, &mut vm);
+        self.networks_stale |= !services::leases_of(&vm).is_empty();
         self.index.put_name(vm.folder.into(), &vm.name, id);
         self.index.add_vm(&vm);
         self.vms.insert(id, vm);
@@ -229,6 +231,8 @@ impl Inventory {
             snapshots.into_iter().for_each(|snapshot| self.remove_snapshot(snapshot));
             self.index.drop_name(vm.folder.into(), &vm.name);
             self.index.remove_vm(&vm);
+            self.networks_stale |= !services::leases_of(&vm).is_empty();
+            self.drop_forwards_to(id);
             if let Some(cluster) = self.hosts.get(&vm.host).map(|host| host.cluster) {
                 self.forget_in_cluster(cluster, id);
             }
@@ -242,8 +246,11 @@ impl Inventory {
         let Some(vm) = self.vms.get_mut(&id) else {
             return;
         };
+        let before = services::leases_of(vm);
         self.index.remove_vm(vm);
         change(vm);
+        services::settle(&self.networks, &self.index, vm);
+        self.networks_stale |= services::leases_of(vm) != before;
         self.index.add_vm(vm);
         self.touch(id);
     }

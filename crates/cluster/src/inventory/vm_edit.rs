@@ -12,7 +12,7 @@ use racknest_types::time::Timestamp;
 use super::nic::{ChangeNic, NewNic};
 use super::vm::{DISKS_MAX, check_disk, check_size, layer_file};
 use super::vm_action::VmAction;
-use super::{Inventory, Named};
+use super::{Inventory, Named, services};
 use crate::record::task::TaskWork;
 use crate::record::vm::{
     Boot, Disk, PowerState, Step, VmAllocations, VmConfig, VmRecord, Workload,
@@ -70,7 +70,10 @@ impl Inventory {
     ) -> Result<(), Fault> {
         let vm = self.vm(id)?;
         let named = Named { entity: id.into(), parent: vm.folder.into(), old: vm.name.clone() };
-        self.rename(now, user, &named, name, |it| it.vms.get_mut(&id).map(|vm| &mut vm.name))
+        let is_named = vm.name != name && !services::leases_of(vm).is_empty();
+        self.rename(now, user, &named, name, |it| it.vms.get_mut(&id).map(|vm| &mut vm.name))?;
+        self.networks_stale |= is_named;
+        Ok(())
     }
 
     /// Changes what a VM is made of; a running one as far as its driver can.

@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 use racknest_types::id::{FolderId, NetworkId};
 use serde::{Deserialize, Serialize};
 
+use super::services::{Forward, Services};
+
 /// The largest payload of a frame where nothing else is said, in bytes.
 pub const MTU: u16 = 1_500;
 
@@ -26,6 +28,12 @@ pub struct NetworkRecord {
     /// What holds for the ports of its guests.
     #[serde(default)]
     pub policy: NetworkPolicy,
+    /// What it does for its guests; `None` for nothing but carrying their frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Services>,
+    /// Ports of the machine that lead to its guests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<Forward>,
 }
 
 /// What holds for each port of a port group.

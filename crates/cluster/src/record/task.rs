@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use racknest_types::fault::Fault;
-use racknest_types::id::{FolderId, HostId, PoolId, TaskId, VmId};
+use racknest_types::id::{FolderId, HostId, NetworkId, PoolId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -152,6 +152,9 @@ pub struct Deploy {
     pub pool: PoolId,
     /// The host they go to; `None` places each where there is most room.
     pub host: Option<HostId>,
+    /// Networks of the source, and those that they are attached to in their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<(NetworkId, NetworkId)>,
 }
 
 /// What many VMs are called: a prefix and a running number (`web` and 7 in two digits: `web07`).

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 
 use racknest_types::bytes::Bytes;
 use racknest_types::id::{FolderId, HostId, NetworkId, PoolId, SnapshotId, TaskId, VmId};
@@ -166,6 +167,9 @@ pub struct Nic {
     pub vlan: u16,
     /// Whether the virtual cable is plugged in.
     pub connected: bool,
+    /// The address that its guest is told, where the network has a subnet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
 }
 
 /// What a VM boots.

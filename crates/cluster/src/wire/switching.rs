@@ -2,9 +2,34 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 
 use racknest_types::id::{NetworkId, VmId};
 use serde::{Deserialize, Serialize};
+
+use crate::record::services::{Protocol, Services};
+
+/// What a host does for its guests on a network, and whom the network has on all hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupServices {
+    /// What it does.
+    pub services: Services,
+    /// The card in whose name this host's gateway sends what it routes to other hosts.
+    pub card: [u8; 6],
+    /// Who has which address.
+    pub leases: Vec<Lease>,
+}
+
+/// A card, and the address that it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The card.
+    pub mac: [u8; 6],
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its name without the domain; empty for none.
+    pub name: String,
+}
 
 /// An end of a wire of a host's switch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -102,4 +127,17 @@ pub struct CaptureRequest {
     /// How many bytes of each frame; `None` for all.
     #[serde(default)]
     pub bytes_max: Option<u32>,
+}
+
+/// A conversation that somebody outside wants with a guest, in the name of its gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardRequest {
+    /// The network of the guest.
+    pub network: NetworkId,
+    /// The guest's address there.
+    pub address: Ipv4Addr,
+    /// The guest's port.
+    pub port: u16,
+    /// TCP or UDP.
+    pub protocol: Protocol,
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use racknest_cluster::record::datastore::DatastorePath;
+use racknest_cluster::wire::switching::ForwardRequest;
 use racknest_cluster::wire::{MESSAGE_BYTES_MAX, StreamReply, StreamRequest};
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_underlay::message::{MessageError, read_message, write_message};
@@ -100,6 +101,23 @@ pub(super) async fn serve<D: Driver>(
                 Err(fault) => reply(&mut stream, &StreamReply::Refused(fault)).await,
             }
         }
+        Some(StreamRequest::Forward(request)) => forward(stream, desk, request).await,
+    }
+}
+
+/// Connects the caller with a port of a guest, until either ends.
+async fn forward(
+    mut stream: Stream,
+    desk: Option<Desk>,
+    request: ForwardRequest,
+) -> Result<(), StreamError> {
+    let spoken = async { switch_of(desk)?.open(request).await?.speak().await };
+    match spoken.await {
+        Ok(spoken) => {
+            reply(&mut stream, &StreamReply::Ready { size: None }).await?;
+            spoken.join(stream).await.map_err(StreamError::Broken)
+        }
+        Err(fault) => reply(&mut stream, &StreamReply::Refused(fault)).await,
     }
 }
 

@@ -31,6 +31,10 @@ impl Desk {
         Self(shared)
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
     /// The ports and the cards.
     #[must_use]
     pub fn report(&self) -> SwitchReport {

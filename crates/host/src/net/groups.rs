@@ -57,6 +57,11 @@ impl Groups {
         Self(groups.into_iter().map(|group| (group.id, group)).collect())
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &PortGroup> + Clone {
+        self.0.values()
+    }
+
     /// What holds for the port of a NIC, of a host with these uplinks.
     ///
     /// # Errors
@@ -154,11 +159,12 @@ mod tests {
 
     fn nic() -> Nic {
         let network = NetworkId::from_raw(1);
-        Nic { key: 1, mac: [2, 0, 0, 0, 0, 7], network, vlan: 10, connected: true }
+        Nic { key: 1, mac: [2, 0, 0, 0, 0, 7], network, vlan: 10, connected: true, address: None }
     }
 
     fn config(policy: NetworkPolicy) -> PortConfig {
-        let group = PortGroup { id: NetworkId::from_raw(1), name: "web".into(), vlan: 20, policy };
+        let (id, services) = (NetworkId::from_raw(1), None);
+        let group = PortGroup { id, name: "web".into(), vlan: 20, policy, services };
         let mut switch = Switch::default();
         let uplinks = ["vmnic0", "vmnic1", "vmnic2"]
             .map(|nic| (nic.parse().unwrap(), switch.add_port(PortMode::trunk())));

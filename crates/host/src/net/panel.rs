@@ -17,15 +17,15 @@ use racknest_switch::{
     DropReason, Egress, Frame, MacAddress, Packet, PortConfig, PortId, PortMode, PortRole, Switch,
     TagAction, Verdict, VlanId,
 };
-use racknest_types::id::VmId;
+use racknest_types::id::{NetworkId, VmId};
 use racknest_underlay::NicName;
 use rustix::net::SocketAddrUnix;
 use tokio::sync::mpsc;
 
-use super::address;
 use super::card::Card;
+use super::gateway::Ports;
 use super::groups::Groups;
-use super::{Heard, Sent, Shared};
+use super::{Heard, Sent, Shared, address};
 use crate::layout::Layout;
 
 /// Frames that wait for one NIC; more are dropped, as by any switch.
@@ -49,7 +49,8 @@ pub(super) struct Panel {
     shared: Weak<Shared>,
     pub(super) switch: Switch,
     pub(super) uplinks: Vec<(NicName, PortId)>,
-    groups: Groups,
+    pub(super) groups: Groups,
+    pub(super) gateways: Ports,
     pub(super) ports: BTreeMap<PortId, Plugged>,
     /// Who gets copies.
     pub(super) taps: BTreeMap<PortId, mpsc::Sender<Vec<u8>>>,
@@ -103,6 +104,8 @@ pub(super) enum Exit<'a> {
     Uplink(usize),
     /// To a guest's socket.
     Guest(&'a SocketAddrUnix),
+    /// From a guest to the gateway of this network.
+    Gateway(NetworkId),
 }
 
 impl Panel {
@@ -128,6 +131,7 @@ impl Panel {
             shared,
             switch,
             uplinks,
+            gateways: Ports::default(),
             ports: BTreeMap::new(),
             taps: BTreeMap::new(),
             by_path: BTreeMap::new(),
@@ -384,8 +388,12 @@ impl Panel {
         if verdict == Verdict::Dropped(DropReason::OtherUplink) {
             self.correct(now_ms, packet.frame(), &mut send);
         }
+        let is_guest = self.ports.contains_key(&from);
         for egress in &egress {
-            self.put_out(*egress, packet, &mut send);
+            // Each gateway answers the guests of its own host.
+            if is_guest || self.gateways.network_at(egress.port).is_none() {
+                self.put_out(*egress, packet, &mut send);
+            }
         }
         self.egress = egress;
     }
@@ -414,7 +422,7 @@ impl Panel {
         match self.ports.get(&id) {
             Some(port) => port.card_in_use().is_some_and(|card| card.takes(offload)),
             // The other end of a wire does what is left to do; who watches wants to see frames.
-            None => !self.taps.contains_key(&id),
+            None => !self.taps.contains_key(&id) && self.gateways.network_at(id).is_none(),
         }
     }
 
@@ -433,6 +441,8 @@ impl Panel {
         } else if let Some(tap) = self.taps.get(&id) {
             // Who watches too slowly misses some, and nobody waits for that.
             tap.try_send(pieces.concat()).map_or(Sent::Lost, |()| Sent::Done)
+        } else if let Some(network) = self.gateways.network_at(id) {
+            send(Exit::Gateway(network), offload, pieces)
         } else {
             let place = self.uplinks.iter().position(|(_, port)| *port == id);
             place.map_or(Sent::Lost, |place| send(Exit::Uplink(place), offload, pieces))

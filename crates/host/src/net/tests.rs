@@ -1,5 +1,7 @@
 //! Guests on two hosts behind a real underlay; a guest is a socket here, as QEMU's NIC is.
 
+mod services;
+
 use std::collections::BTreeSet;
 
 use racknest_cluster::record::network::{NetworkPolicy, PrivatePart, Teaming, TeamingPolicy};
@@ -26,7 +28,7 @@ struct Guest {
 
 fn nic(card: u8, vlan: u16) -> Nic {
     let network = NetworkId::from_raw(1);
-    Nic { key: 1, mac: [2, 0, 0, 0, 0, card], network, vlan, connected: true }
+    Nic { key: 1, mac: [2, 0, 0, 0, 0, card], network, vlan, connected: true, address: None }
 }
 
 impl Rack {
@@ -255,7 +257,8 @@ async fn a_burst_waits_for_a_guest_that_is_busy() {
 
 fn group(policy: NetworkPolicy) -> Order {
     let id = NetworkId::from_raw(1);
-    Order::Groups(vec![PortGroup { id, name: "VM Network".into(), vlan: 0, policy }])
+    let name = "VM Network".into();
+    Order::Groups(vec![PortGroup { id, name, vlan: 0, policy, services: None }])
 }
 
 /// Whether a guest of a nested host and a guest of another host reach each other: what the guest
@@ -305,6 +308,7 @@ async fn isolated_guests_reach_the_router_and_not_each_other_on_whichever_host()
             name: format!("part {number}"),
             vlan: 100,
             policy: NetworkPolicy { private: Some(part), ..NetworkPolicy::default() },
+            services: None,
         };
         let parts = [of(1, PrivatePart::Isolated(101)), of(2, PrivatePart::Promiscuous)];
         host.network.order(Order::Groups(parts.into()));

@@ -151,6 +151,7 @@ fn nic(key: u32) -> Nic {
         network: NetworkId::from_raw(1),
         vlan: 0,
         connected: true,
+        address: None,
     }
 }
 

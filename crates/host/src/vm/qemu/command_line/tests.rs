@@ -33,6 +33,7 @@ fn spec(name: &str) -> VmSpec {
                 network: NetworkId::from_raw(1),
                 vlan: 0,
                 connected: true,
+                address: None,
             }],
             boot: Boot::Bios,
             annotation: String::new(),
