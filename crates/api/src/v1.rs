@@ -18,6 +18,7 @@ pub mod folder;
 pub mod ha;
 pub mod host;
 pub mod network;
+pub mod network_services;
 pub mod permission;
 pub mod pool;
 pub mod remediation;
@@ -57,6 +58,7 @@ pub fn operations() -> impl Iterator<Item = &'static OperationRow> {
         console::OPERATIONS,
         datastore::OPERATIONS,
         network::OPERATIONS,
+        network_services::OPERATIONS,
         task::OPERATIONS,
         event::OPERATIONS,
         change::OPERATIONS,

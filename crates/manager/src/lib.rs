@@ -9,6 +9,7 @@ pub mod config;
 pub mod core;
 mod drs;
 mod first_user;
+pub mod forwards;
 mod ha_push;
 mod host_link;
 pub mod host_stream;

@@ -24,6 +24,7 @@ mod ha;
 mod ha_view;
 mod host;
 mod network;
+mod network_services;
 mod network_watch;
 mod permission;
 mod pool;
@@ -89,6 +90,7 @@ fn routes() -> Routes {
         datastore::mount,
         datastore_file::mount,
         network::mount,
+        network_services::mount,
         network_watch::mount,
         task::mount,
         event::mount,

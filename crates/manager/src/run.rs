@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::ManagerConfig;
 use crate::core::Core;
+use crate::forwards::{self, ForwardTroubles};
 use crate::host_link::HostLinks;
 use crate::host_link::connection::Timing;
 use crate::host_stream::HostStreams;
@@ -98,6 +99,7 @@ impl Running {
         chores.spawn(alarms::run(state.clone(), config.sample_period));
         chores.spawn(drs::run(state.clone()));
         chores.spawn(power::run(state.clone()));
+        chores.spawn(forwards::run(state.clone()));
         chores.spawn(remediation::run(state.clone()));
         let handle = Handle::new();
         let serve = http::serve(listener, tls, handle.clone(), state.clone());
@@ -166,6 +168,7 @@ pub(crate) async fn open(config: &ManagerConfig, passwords: Passwords) -> anyhow
         underlay,
         cables,
         console_tickets: Arc::default(),
+        forward_troubles: ForwardTroubles::default(),
         started: clock::now(),
     })
 }

@@ -6,6 +6,7 @@ use racknest_types::time::Timestamp;
 use racknest_underlay::{Control, Underlay};
 
 use crate::core::Core;
+use crate::forwards::ForwardTroubles;
 use crate::host_stream::HostStreams;
 use crate::measurement::GuestAddresses;
 use crate::rest::ticket::Tickets;
@@ -31,6 +32,8 @@ pub struct State {
     pub cables: Control,
     /// The tickets for consoles that were not used yet.
     pub console_tickets: Arc<Tickets>,
+    /// Why nobody listens for a forward.
+    pub forward_troubles: ForwardTroubles,
     /// When this manager started.
     pub started: Timestamp,
 }

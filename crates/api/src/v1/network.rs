@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::operation::{Nothing, operations};
 use crate::page::Page;
 use crate::reference::Reference;
+use crate::v1::network_services::{FirewallAction, FirewallRule, Reservation};
 
 operations! {
     /// Lists the networks.
@@ -196,6 +197,40 @@ pub struct Network {
     pub failback: bool,
     /// Whether nothing passes at all.
     pub blocked: bool,
+    /// The addresses of its guests, as in `10.1.0.0/24`; absent if it does nothing for them but carry
+    /// their frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<String>,
+    /// The address under which each host answers its guests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+    /// Whether guests are told their addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<bool>,
+    /// The first and last address that is given to a guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp_range: Option<String>,
+    /// Whether guests are told addresses by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<bool>,
+    /// What the names of its guests end with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_domain: Option<String>,
+    /// Whether guests reach the world outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<bool>,
+    /// Whether guests reach those of other networks that are routed too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routed: Option<bool>,
+    /// The rules of its firewall, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firewall: Vec<FirewallRule>,
+    /// What becomes of connections that no rule fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall_default: Option<FirewallAction>,
+    /// Addresses that are kept for certain cards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reservations: Vec<Reservation>,
     /// The VMs and templates attached to it.
     pub vm_count: u32,
 }
@@ -261,6 +296,10 @@ pub struct NewNetwork {
     /// The VLAN its frames carry between hosts, 1 to 4094; 0 for untagged.
     #[serde(default)]
     pub vlan: u16,
+    /// The network that it is a fenced copy of: id or name. It has the same policies, addresses and
+    /// services, another VLAN (the lowest free one if none is named), and no way to the original.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_of: Option<String>,
 }
 
 /// What to change of a network; what is absent stays.
@@ -324,4 +363,43 @@ pub struct NetworkPatch {
     /// Whether nothing passes at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked: Option<bool>,
+    /// The addresses of its guests, as in `10.1.0.0/24`, with which services begin; empty for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<String>,
+    /// The address under which each host answers its guests; the first of the subnet if never named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+    /// Whether guests are told their addresses (DHCP); they are if never said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<bool>,
+    /// The first and last address that is given to a guest, as in `10.1.0.100-10.1.0.200`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dhcp_range: Option<String>,
+    /// Whether guests are told addresses by name (DNS); they are if never said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<bool>,
+    /// What the names of its guests end with; `lab` if never said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_domain: Option<String>,
+    /// Whether guests reach the world outside, in the name of their host (NAT).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nat: Option<bool>,
+    /// Whether guests reach those of other networks that are routed too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routed: Option<bool>,
+    /// The rules of its firewall, all of them, in order: the first that fits decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Vec<FirewallRule>>,
+    /// Whether it loses all rules of its firewall.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firewall_clear: Option<bool>,
+    /// What becomes of connections that no rule fits; they pass if never said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firewall_default: Option<FirewallAction>,
+    /// Addresses to keep for certain cards, besides those that are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservations: Option<Vec<Reservation>>,
+    /// Cards for which no address is kept any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remove_reservations: Option<Vec<String>>,
 }

@@ -336,6 +336,20 @@ pub struct VmCloneSpec {
     /// The host: id or name; each where most room is if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// Networks that they are attached to in the place of the source's. In a fenced copy of the
+    /// source's network, its first clone has its address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkSwap>,
+}
+
+/// A network in the place of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSwap {
+    /// The network of the source: id or name.
+    pub from: String,
+    /// The network of the clones: id or name.
+    pub to: String,
 }
 
 const fn one() -> u32 {

@@ -7,13 +7,14 @@ use racknest_api::v1::network::{
     PrivatePart, Shaping, TeamingPolicy,
 };
 use racknest_cluster::inventory::Inventory;
-use racknest_cluster::inventory::network::EditNetwork;
+use racknest_cluster::inventory::network::{CopyNetwork, EditNetwork};
 use racknest_cluster::record::network::{self as record, NetworkPolicy, NetworkRecord};
 use racknest_types::fault::Fault;
 
 use super::call::Call;
 use super::convert::{count, datacenter, fits, reference};
 use super::folder;
+use super::network_services;
 use super::routes::Routes;
 
 pub(super) fn mount(routes: Routes) -> Routes {
@@ -27,7 +28,7 @@ pub(super) fn mount(routes: Routes) -> Routes {
 
 fn show(inventory: &Inventory, network: &NetworkRecord) -> Network {
     let policy = &network.policy;
-    Network {
+    let shown = Network {
         id: network.id,
         name: network.name.clone(),
         folder: reference(inventory, network.folder),
@@ -64,8 +65,20 @@ fn show(inventory: &Inventory, network: &NetworkRecord) -> Network {
         standby_nics: policy.teaming.standby.clone(),
         failback: policy.teaming.failback,
         blocked: policy.blocked,
+        subnet: None,
+        gateway: None,
+        dhcp: None,
+        dhcp_range: None,
+        dns: None,
+        dns_domain: None,
+        nat: None,
+        routed: None,
+        firewall: Vec::new(),
+        firewall_default: None,
+        reservations: Vec::new(),
         vm_count: count(inventory.vms_attached(network.id)),
-    }
+    };
+    network_services::shown(inventory, network.services.as_ref(), shown)
 }
 
 const fn shown(shaping: record::Shaping) -> Shaping {
@@ -189,7 +202,16 @@ async fn create(call: Call<NetworkCreate>) -> Result<Network, Fault> {
         let folder =
             folder::to_make_in(&desk.view(), new.folder.as_deref(), |it| it.network_folder)?;
         let (now, user) = (desk.now, desk.user);
-        let id = desk.inventory.network_create(now, user, folder, &new.name, new.vlan)?;
+        let source =
+            new.copy_of.as_deref().map(|name| desk.view().find_network(name)).transpose()?;
+        let id = match source {
+            None => desk.inventory.network_create(now, user, folder, &new.name, new.vlan)?,
+            Some(source) => {
+                let vlan = Some(new.vlan).filter(|vlan| *vlan > 0);
+                let copy = CopyNetwork { source, folder, name: &new.name, vlan };
+                desk.inventory.network_copy(now, user, copy)?
+            }
+        };
         Ok(show(desk.inventory, desk.inventory.network(id)?))
     })
     .await
@@ -199,8 +221,11 @@ async fn edit(call: Call<NetworkEdit>) -> Result<Network, Fault> {
     let (network, patch) = (call.name(0), call.body.clone());
     call.run(move |desk| {
         let id = desk.view().find_network(&network)?;
-        let policy = changed(&desk.inventory.network(id)?.policy, &patch)?;
-        let edit = EditNetwork { name: patch.name, vlan: patch.vlan, policy: Some(policy) };
+        let known = desk.inventory.network(id)?;
+        let policy = changed(&known.policy, &patch)?;
+        let services = network_services::changed(&desk.view(), known.services.as_ref(), &patch)?;
+        let (name, vlan) = (patch.name, patch.vlan);
+        let edit = EditNetwork { name, vlan, policy: Some(policy), services };
         desk.inventory.network_edit(desk.now, desk.user, id, edit)?;
         Ok(show(desk.inventory, desk.inventory.network(id)?))
     })

@@ -86,7 +86,10 @@ pub(super) fn clone(view: &View<'_>, source: VmId, spec: VmCloneSpec) -> Result<
     let cluster = inventory.host(original.host)?.cluster;
     let datastore = inventory.datastore_named(&original.home.datastore)?.id;
     view.authorize_as(ALLOCATE_SPACE, datastore)?;
+    let swaps = spec.networks.iter();
+    let swaps = swaps.map(|it| Ok((inventory.find_network(&it.from)?, network(view, &it.to)?)));
     Ok(CloneVm {
+        networks: swaps.collect::<Result<_, Fault>>()?,
         source,
         names: names(&spec.name, spec.first, spec.count)?,
         count: spec.count,
@@ -230,7 +233,7 @@ fn nics(view: &View<'_>, nics: &[NewNic]) -> Result<Vec<NewNicSpec>, Fault> {
 }
 
 /// An address: six bytes in two digits each.
-fn mac(text: &str) -> Result<Mac, Fault> {
+pub(super) fn mac(text: &str) -> Result<Mac, Fault> {
     let is_two_digits =
         |part: &&str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
     let bytes = text.split([':', '-']).map(|part| {

@@ -229,6 +229,39 @@ const TABLE: &[(&str, &[Column])] = &[
         ],
     ),
     (
+        "network_leases",
+        &[
+            ("NETWORK", "network.name"),
+            ("ADDRESS", "address"),
+            ("MAC", "mac"),
+            ("NAME", "name"),
+            ("VM", "vm.name"),
+        ],
+    ),
+    (
+        "network_firewall",
+        &[
+            ("NO", "number"),
+            ("ACTION", "action"),
+            ("FROM", "from"),
+            ("TO", "to"),
+            ("PROTOCOL", "protocol"),
+            ("PORTS", "ports"),
+        ],
+    ),
+    (
+        "network_forwards",
+        &[
+            ("NO", "number"),
+            ("LISTENS ON", "listen"),
+            ("PROTOCOL", "protocol"),
+            ("VM", "vm.name"),
+            ("ADDRESS", "address"),
+            ("PORT", "port"),
+            ("TROUBLE", "trouble"),
+        ],
+    ),
+    (
         "network_trace",
         &[
             ("AT", "place"),

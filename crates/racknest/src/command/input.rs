@@ -37,6 +37,7 @@ const BY_PLACE: &[(&str, &str)] = &[
     ("drill_preview", "hosts"),
     ("vm_power_on_group", "vms"),
     ("host_health", "health"),
+    ("network_forward", "port"),
 ];
 
 /// One field of a query or body.

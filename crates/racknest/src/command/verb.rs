@@ -49,6 +49,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "racknest vm clone template1 web01 --power-on",
             "racknest vm clone template1 'web##' --count 20 --batch 5 --power-on",
+            "racknest vm clone web01 web01-test --mode full --network web=web-test",
         ],
     ),
     ("vm_power_on", &["racknest vm power-on vm01", "racknest vm power-on 'vm*' db01"]),
@@ -142,8 +143,26 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "racknest network edit web --shaping-in 10000:20000:512 --broadcast-limit 100",
             "racknest network edit web --teaming explicit --active-nic vmnic1 --standby-nic vmnic0",
             "racknest network edit web --private-part isolated --private-vlan 101",
+            "racknest network edit web --subnet 10.1.0.0/24 --dns-domain lab --nat true",
+            "racknest network edit db --routed true --firewall allow,from=web,protocol=tcp,ports=5432 --firewall-default deny",
+            "racknest network edit web --reservation 02:00:00:00:00:01=10.1.0.9,name=printer",
         ],
     ),
+    (
+        "network_create",
+        &[
+            "racknest network create web --vlan 10",
+            "racknest network create web-test --copy-of web      (fenced: same addresses, no way there)",
+        ],
+    ),
+    (
+        "network_forward",
+        &[
+            "racknest network forward web01 80                        (127.0.0.1:10080 leads there)",
+            "racknest network forward web01 53 --protocol udp --listen 0.0.0.0:5353",
+        ],
+    ),
+    ("network_leases", &["racknest network leases", "racknest network leases 'web*'"]),
     (
         "network_ports",
         &["racknest network ports --host esx01", "racknest network ports --vm web01"],
@@ -237,6 +256,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("session", "session-7"),
     ("token", "session-7"),
     ("permission", "permission-3"),
+    ("forward", "42"),
     ("alarm", "alarm-1"),
     ("drill", "drill-12"),
     ("entity", "host-3"),
@@ -376,7 +396,19 @@ impl Verb {
         let last = self.words.last().map(String::as_str);
         matches!(
             last,
-            Some("list" | "browse" | "states" | "counters" | "latest" | "ports" | "macs" | "trace")
+            Some(
+                "list"
+                    | "browse"
+                    | "states"
+                    | "counters"
+                    | "latest"
+                    | "ports"
+                    | "macs"
+                    | "trace"
+                    | "leases"
+                    | "firewall"
+                    | "forwards"
+            )
         )
     }
 

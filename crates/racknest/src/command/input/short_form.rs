@@ -26,6 +26,18 @@ const FORMS: &[(&str, &str, &str)] = &[
         "AVERAGE:PEAK:BURST",
         "average and peak in kbit/s and the burst in KiB, as in 10000:20000:512; 0:0:0 for none",
     ),
+    (
+        "FirewallRule",
+        "RULE",
+        "allow or deny, then if wanted ,from= ,to= with a network or 10.1.0.0/24, ,protocol=tcp, udp \
+         or icmp ,ports=80-90",
+    ),
+    (
+        "Reservation",
+        "MAC=ADDRESS",
+        "a card and its address, as in 02:00:00:00:00:01=10.1.0.9, then if wanted ,name=NAME",
+    ),
+    ("NetworkSwap", "NETWORK=OTHER", "a network of the source and the clones', as in web=web-test"),
     ("Boot", "BOOT", "bios, or KERNEL,INITRAMFS[,ARGUMENTS] as paths on a datastore"),
     (
         "Workload",
@@ -63,6 +75,12 @@ pub(super) fn parse(name: &str, text: &str) -> anyhow::Result<Value> {
         "Admission" => admission(text),
         "Monitoring" => monitoring(text),
         "Shaping" => shaping(text),
+        "FirewallRule" => firewall_rule(text),
+        "Reservation" => reservation(text),
+        "NetworkSwap" => match text.split_once('=') {
+            Some((from, to)) => Ok(json!({ "from": from, "to": to })),
+            None => Err(anyhow::anyhow!("there is no '='")),
+        },
         "Boot" => boot(text),
         _ => workload(text),
     };
@@ -94,6 +112,36 @@ fn nic(mut nic: Value, rest: &str) -> anyhow::Result<Value> {
 fn growth(text: &str) -> anyhow::Result<Value> {
     let (key, bytes) = text.split_once('=').context("there is no '='")?;
     Ok(json!({ "key": number(key)?, "capacity_bytes": size(bytes, 1)? }))
+}
+
+/// `allow,from=web,to=10.2.0.0/24,protocol=tcp,ports=80-90`.
+fn firewall_rule(text: &str) -> anyhow::Result<Value> {
+    let (action, rest) = split(text);
+    let mut rule = json!({ "action": action });
+    for part in rest.split(',').filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            Some((key @ ("from" | "to" | "protocol" | "ports"), value)) => rule[key] = json!(value),
+            Some(_) | None => bail!("'{part}' is not known"),
+        }
+    }
+    match action {
+        "allow" | "deny" => Ok(rule),
+        _ => bail!("it begins with allow or deny"),
+    }
+}
+
+/// `02:00:00:00:00:01=10.1.0.9,name=printer`.
+fn reservation(text: &str) -> anyhow::Result<Value> {
+    let (kept, rest) = split(text);
+    let (mac, address) = kept.split_once('=').context("there is no '='")?;
+    let mut reservation = json!({ "mac": mac, "address": address });
+    for part in rest.split(',').filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            Some(("name", value)) => reservation["name"] = json!(value),
+            Some(_) | None => bail!("'{part}' is not known"),
+        }
+    }
+    Ok(reservation)
 }
 
 /// A network's name may hold a comma, an address none.
@@ -194,6 +242,7 @@ fn shaping(text: &str) -> anyhow::Result<Value> {
 #[cfg(test)]
 mod tests {
     use racknest_api::v1::ha::{Admission, Monitoring};
+    use racknest_api::v1::network_services::{FirewallRule, Reservation};
     use racknest_api::v1::vm_config::{Boot, DiskGrowth, NewDisk, NewNic, NicPatch, Workload};
     use serde::de::DeserializeOwned;
 
@@ -211,6 +260,10 @@ mod tests {
         assert_eq!((nic.network.as_str(), nic.mac.as_deref()), ("a, b", Some("02:00:00:00:00:01")));
         let growth = parsed::<DiskGrowth>("DiskGrowth", "2=16GiB");
         assert_eq!((growth.key, growth.capacity_bytes), (2, 16 << 30));
+        let rule = parsed::<FirewallRule>("FirewallRule", "deny,from=web,protocol=tcp,ports=22");
+        assert_eq!((rule.from.as_deref(), rule.ports.as_deref()), (Some("web"), Some("22")));
+        let kept = parsed::<Reservation>("Reservation", "02:00:00:00:00:01=10.1.0.9,name=a");
+        assert_eq!((kept.address.as_str(), kept.name.as_deref()), ("10.1.0.9", Some("a")));
         let nic = parsed::<NicPatch>("NicPatch", "1,mac=02:00:00:00:00:01");
         assert_eq!(nic.mac.as_deref(), Some("02:00:00:00:00:01"));
         let nic = parsed::<NicPatch>("NicPatch", "1,network=web,connected=yes");
@@ -249,6 +302,10 @@ mod tests {
             ("Monitoring", "30:3"),
             ("NicPatch", "1,speed=10"),
             ("NicPatch", "web"),
+            ("NetworkSwap", "web"),
+            ("FirewallRule", "maybe"),
+            ("FirewallRule", "allow,port=80"),
+            ("Reservation", "02:00:00:00:00:01"),
             ("Boot", "linux"),
             ("Workload", "constant"),
             ("Workload", "constant:20,iops"),
