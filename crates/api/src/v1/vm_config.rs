@@ -48,6 +48,9 @@ pub struct Nic {
     pub network: Reference<NetworkId>,
     /// Whether the virtual cable is plugged in.
     pub is_connected: bool,
+    /// The address that its guest is told, where the network has a subnet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
 }
 
 /// A network adapter to add.

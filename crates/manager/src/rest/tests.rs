@@ -1,5 +1,6 @@
 //! The interface as a client sees it, and the table, walked.
 
+mod network_services;
 mod operations;
 mod remediation;
 mod rig;

@@ -129,6 +129,7 @@ fn nic(inventory: &Inventory, nic: &NicRecord) -> Nic {
         mac: nic.mac.map(|byte| format!("{byte:02x}")).join(":"),
         network: reference(inventory, nic.network),
         is_connected: nic.connected,
+        address: nic.address.map(|address| address.to_string()),
     }
 }
 

@@ -88,7 +88,8 @@ impl Applier<'_> {
             Step::CreateDatastore(entry) => self.create_datastore(&label, entry),
             Step::CreateNetwork(entry) => once(&label, || {
                 let folder = Some(self.wanted.datacenter.clone());
-                let new = NewNetwork { name: entry.name.clone(), folder, vlan: entry.vlan };
+                let name = entry.name.clone();
+                let new = NewNetwork { name, folder, vlan: entry.vlan, copy_of: None };
                 client.send::<NetworkCreate>(&[], &new)
             }),
             Step::SetVlan(entry) => once(&label, || {
@@ -226,6 +227,7 @@ impl Applier<'_> {
     fn deploy(&self, label: &str, vms: &Vms) -> anyhow::Result<()> {
         let names = &vms.names;
         let clone = VmCloneSpec {
+            networks: Vec::new(),
             name: format!("{}{}", names.prefix, "#".repeat(usize::from(names.digits))),
             count: names.count,
             first: names.first,
