@@ -8,9 +8,14 @@ use racknest_gateway::packet::{self, Packet};
 use racknest_gateway::{CARD, Gateway, Lease, Network, Output};
 use racknest_switch::{Frame, MacAddress};
 use racknest_types::id::NetworkId;
+use racknest_types::subnet::Subnet;
 
 /// Networks of the lab. The last one is not routed, and has the addresses of the first.
 const NETWORKS: u8 = 4;
+
+fn subnet(text: &str) -> Subnet {
+    text.parse().expect("it is written as a subnet")
+}
 
 fn card(host: u8) -> MacAddress {
     MacAddress::new([2, 0, 0, 0, 0, host])
@@ -22,7 +27,7 @@ fn third(number: u8) -> u8 {
 }
 
 fn network(number: u8, firewall: Firewall) -> Network {
-    let subnet = format!("10.0.{}.0/24", third(number)).parse().unwrap();
+    let subnet = subnet(&format!("10.0.{}.0/24", third(number)));
     let lease = |host: u8| {
         let address = [10, 0, third(number), host].into();
         Lease { card: card(host), address, name: format!("vm{host}") }
@@ -49,9 +54,9 @@ fn party() -> impl Strategy<Value = Party> {
     prop_oneof![
         Just(Party::Any),
         Just(Party::Nobody),
-        (1..NETWORKS).prop_map(|it| Party::Within(format!("10.0.{it}.0/24").parse().unwrap())),
+        (1..NETWORKS).prop_map(|it| Party::Within(subnet(&format!("10.0.{it}.0/24")))),
         (1..NETWORKS, 2_u8..6)
-            .prop_map(|(it, host)| Party::Within(format!("10.0.{it}.{host}/32").parse().unwrap())),
+            .prop_map(|(it, host)| Party::Within(subnet(&format!("10.0.{it}.{host}/32")))),
     ]
 }
 

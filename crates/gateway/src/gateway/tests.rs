@@ -1,7 +1,7 @@
 //! A lab of two networks: what the gateway of one host says to its guests, and where packets go.
 
 use std::format;
-use std::string::{String, ToString};
+use std::string::String;
 use std::vec;
 
 use expect_test::{Expect, expect};
@@ -399,6 +399,6 @@ fn two_networks_with_the_same_addresses_do_not_see_each_other() {
         assert_eq!(from, network);
         let mut out = Vec::new();
         lab.handle_delivery(network, &udp(("8.8.8.8", 5), ("10.1.0.10", 1), b""), &mut out);
-        assert_eq!(packets(&out)[0].0, network, "{}", network.to_string());
+        assert_eq!(packets(&out)[0].0, network, "{network}");
     }
 }

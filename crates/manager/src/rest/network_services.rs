@@ -353,7 +353,7 @@ async fn forwards(call: Call<NetworkForwards>) -> Result<Page<Forward>, Fault> {
         let shown = seen.map(|(network, it)| {
             let shown = shown_forward(view.inventory, network, it);
             // That nobody listens is worse than that nobody would be reached.
-            Forward { trouble: troubles.of(it.number).or(shown.trouble.clone()), ..shown }
+            Forward { trouble: troubles.of(it.number).or_else(|| shown.trouble.clone()), ..shown }
         });
         Page::whole(shown.collect())
     }))

@@ -33,7 +33,7 @@ fn guest(mut flows: Flows, mut errands: mpsc::Receiver<Errand>, tasks: &mut Join
                         None
                     }
                     Errand::Refused { packet, .. } => Some(packet),
-                    other => panic!("{other:?}"),
+                    other @ (Errand::Resolved { .. } | Errand::Open { .. }) => panic!("{other:?}"),
                 },
                 else => return,
             };
