@@ -20,7 +20,7 @@ struct Host {
 
 fn nic(card: u8, vlan: u16) -> Nic {
     let network = NetworkId::from_raw(1);
-    Nic { key: 1, mac: [2, 0, 0, 0, 0, card], network, vlan, connected: true }
+    Nic { key: 1, mac: [2, 0, 0, 0, 0, card], network, vlan, connected: true, address: None }
 }
 
 impl Host {
