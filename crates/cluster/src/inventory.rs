@@ -43,6 +43,7 @@ mod reservation;
 pub mod rule;
 pub mod services;
 pub mod snapshot;
+pub mod stack;
 pub mod standby;
 pub mod step;
 pub mod task;

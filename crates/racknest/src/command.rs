@@ -147,6 +147,7 @@ pub(crate) fn execute(
         "session_logout" => session::logout(setting),
         "vm_power_on" => group::power_on(&verb, matches, setting),
         "vm_power_on_group" => group::power_on_group(&verb, matches, setting),
+        "vm_clone_stack" => group::clone_stack(&verb, matches, setting),
         "vm_console" => console::screen(matches, setting),
         "vm_serial" => console::serial(matches, setting),
         "vm_screenshot" => file::screenshot(matches, setting),

@@ -110,3 +110,23 @@ fn page_at(port: u16) -> Option<String> {
     stream.read_to_string(&mut page).ok()?;
     Some(page)
 }
+
+#[test]
+fn a_fenced_copy_of_a_guest_runs_beside_it_with_the_same_address() {
+    let lab = two_guests();
+    lab.racknest(&["network", "edit", NETWORK, "--subnet", "10.1.0.0/24"]).done();
+    let (mut shell, address) = take_lease(&lab, "vm01");
+    lab.racknest(&["vm", "clone-stack", "vm01", "--suffix=-test"]).refused(&["vm01", "snapshot"]);
+    lab.racknest(&["vm", "snapshot", "create", "vm01", "before"]).done();
+    lab.racknest(&["vm", "clone-stack", "vm01", "--suffix=-test", "--power-on"]).done();
+    let leases = lab.say("network leases *-test").stdout();
+    assert!(leases.contains(&address) && leases.contains("vm01-test"), "{leases}");
+    let mut copy = log_in(&lab, "vm01-test");
+    wait::until("the copy has the address of the original", LONG, || {
+        says(&mut copy, &format!("ip address | grep -q {address}/24"))
+    });
+    assert!(pings(&mut copy, "10.1.0.1"), "its gateway does not answer");
+    let (_, other) = take_lease(&lab, "vm02");
+    assert!(pings(&mut shell, &other), "the original reaches its network");
+    assert!(!pings(&mut copy, &other), "the copy reaches it too");
+}

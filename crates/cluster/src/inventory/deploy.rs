@@ -155,7 +155,7 @@ impl Inventory {
     }
 
     /// Where the clones' disks come from, and the layers they stand on.
-    fn clone_disks(
+    pub(super) fn clone_disks(
         &self,
         source: &VmRecord,
         linked: bool,

@@ -91,12 +91,7 @@ impl Inventory {
         copy: CopyNetwork<'_>,
     ) -> Result<NetworkId, Fault> {
         let source = self.network(copy.source)?.clone();
-        if source.policy.private.is_some() {
-            return Err(Fault::invalid(format!(
-                "network '{}' is a part of a private VLAN and cannot be copied",
-                source.name
-            )));
-        }
+        Self::check_copied(&source)?;
         let vlan = copy.vlan.map_or_else(|| self.free_vlan(), Ok)?;
         let uses = self.networks.values().find(|other| other.vlan == vlan);
         if let Some(other) = uses {
@@ -115,15 +110,31 @@ impl Inventory {
         Ok(id)
     }
 
+    /// A part of a private VLAN means nothing without the others.
+    pub(super) fn check_copied(source: &NetworkRecord) -> Result<(), Fault> {
+        match source.policy.private {
+            None => Ok(()),
+            Some(_) => Err(Fault::invalid(format!(
+                "network '{}' is a part of a private VLAN and cannot be copied",
+                source.name
+            ))),
+        }
+    }
+
     fn free_vlan(&self) -> Result<u16, Fault> {
+        self.free_vlans().next().ok_or_else(|| {
+            Fault::new(FaultCode::InsufficientResources, "every VLAN is some network's")
+        })
+    }
+
+    /// The VLANs that are no network's.
+    pub(super) fn free_vlans(&self) -> impl Iterator<Item = u16> {
         let parts = self.networks.values().filter_map(|it| match it.policy.private {
             Some(PrivatePart::Isolated(vlan) | PrivatePart::Community(vlan)) => Some(vlan),
             Some(PrivatePart::Promiscuous) | None => None,
         });
         let taken = self.networks.values().map(|it| it.vlan).chain(parts).collect::<BTreeSet<_>>();
-        (1..=VLAN_MAX).find(|vlan| !taken.contains(vlan)).ok_or_else(|| {
-            Fault::new(FaultCode::InsufficientResources, "every VLAN is some network's")
-        })
+        (1..=VLAN_MAX).filter(move |vlan| !taken.contains(vlan))
     }
 
     /// Changes a port group.

@@ -226,6 +226,7 @@ fn names_are_known_in_the_domain_and_across_routed_networks() {
     assert_eq!(asked(&mut lab, "db01.db.lab", 1), "0 [10, 2, 0, 20]");
     let mut out = gateway([Network { nat: true, ..web() }, Network { routed: false, ..db() }]);
     assert_eq!(asked(&mut out, "example.com", 1), "outside");
+    assert_eq!(asked(&mut out, "8.8.8.8.in-addr.arpa", 12), "outside", "not of this subnet");
     assert_eq!(asked(&mut out, "db01", 1), "outside", "another network's name is not known here");
 }
 
@@ -325,6 +326,28 @@ fn a_firewall_lets_the_answers_of_what_it_allows_pass_and_nothing_else() {
     assert!(!passes(WEB, 10, &tcp(web01, ("10.2.0.20", 22), SYN)), "another port");
     assert!(!passes(DB, 20, &tcp(("10.2.0.20", 4000), ("10.1.0.10", 80), SYN)), "the other way");
     assert!(!passes(WEB, 10, &udp(web01, db01, b"x")), "another protocol");
+}
+
+/// The same packet, as the first part of a longer one.
+fn fragment(mut packet: Vec<u8>) -> Vec<u8> {
+    const MORE: u8 = 0x20;
+    packet[6] = MORE;
+    packet[10..12].fill(0);
+    let sum = crate::packet::checksum(&[&packet[..HEADER_LEN]]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+#[test]
+fn fragments_pass_only_where_everything_may() {
+    let allowed = fragment(tcp(("10.1.0.10", 4000), ("10.2.0.20", 5432), SYN));
+    let out = handle(&mut gateway([web(), db()]), WEB, &sent(10, &allowed));
+    assert_eq!(packets(&out)[0].0, DB);
+    let out = handle(&mut gateway(fenced()), WEB, &sent(10, &allowed));
+    assert!(packets(&out).iter().all(|(to, _, _)| *to == WEB), "no rule holds for the others");
+    let mut way_out = gateway([Network { nat: true, ..web() }, db()]);
+    let outside = fragment(udp(("10.1.0.10", 1), ("8.8.8.8", 53), b"x"));
+    assert_eq!(handle(&mut way_out, WEB, &sent(10, &outside)), [], "sockets take whole messages");
 }
 
 #[test]

@@ -1,10 +1,14 @@
-//! Powering on several VMs at once.
+//! Several VMs at once: powering them on, and cloning them with the networks between them.
 
-use racknest_api::v1::vm_group::{RankedHost, VmGroupStart, VmPowerOnGroup, VmRefusal, VmStart};
+use racknest_api::v1::vm::CloneMode;
+use racknest_api::v1::vm_group::{
+    RankedHost, VmCloneStack, VmGroupStart, VmPowerOnGroup, VmRefusal, VmStackClone, VmStart,
+};
 use racknest_cluster::drs::placement::Ranked;
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::drs::StartPlace;
 use racknest_cluster::inventory::power_group::GroupStart;
+use racknest_cluster::inventory::stack::CloneStack;
 use racknest_types::fault::Fault;
 use racknest_types::id::{HostId, TaskId, VmId};
 
@@ -12,9 +16,10 @@ use super::call::{Call, View};
 use super::convert::reference;
 use super::routes::Routes;
 use super::task;
+use super::vm_spec::{ALLOCATE_SPACE, CREATE_NETWORK};
 
 pub(super) fn mount(routes: Routes) -> Routes {
-    routes.on::<VmPowerOnGroup, _>(power_on)
+    routes.on::<VmPowerOnGroup, _>(power_on).on::<VmCloneStack, _>(clone_stack)
 }
 
 async fn power_on(call: Call<VmPowerOnGroup>) -> Result<VmGroupStart, Fault> {
@@ -37,9 +42,44 @@ async fn power_on(call: Call<VmPowerOnGroup>) -> Result<VmGroupStart, Fault> {
     .await
 }
 
+async fn clone_stack(call: Call<VmCloneStack>) -> Result<VmStackClone, Fault> {
+    let asked = call.body.clone();
+    call.run(move |desk| {
+        let view = desk.view();
+        let vms = named(&view, &asked.vms)?;
+        vms.iter().try_for_each(|vm| may_copy(&view, *vm))?;
+        let linked = asked.mode == CloneMode::Linked;
+        let (suffix, power_on) = (asked.suffix, asked.power_on);
+        let stack = CloneStack { vms, suffix, linked, power_on };
+        let cloned = desk.inventory.vm_clone_stack(desk.now, desk.user, &stack)?;
+        let it = &*desk.inventory;
+        let networks = cloned.networks.iter().map(|(_, copy)| reference(it, *copy)).collect();
+        let (mut tasks, mut refused) = (vec![], vec![]);
+        for (vm, task) in cloned.vms {
+            match task {
+                Ok(task) => tasks.push(task::show(it.task(task)?)),
+                Err(fault) => refused.push(VmRefusal { vm: reference(it, vm), fault }),
+            }
+        }
+        Ok(VmStackClone { networks, tasks, refused })
+    })
+    .await
+}
+
+/// Whether the user may have copies of a VM's disks and networks.
+fn may_copy(view: &View<'_>, vm: VmId) -> Result<(), Fault> {
+    let vm = view.inventory.vm(vm)?;
+    let datastore = view.inventory.datastore_named(&vm.home.datastore)?.id;
+    view.authorize_as(ALLOCATE_SPACE, datastore)?;
+    for nic in &vm.config.nics {
+        view.authorize_as(CREATE_NETWORK, view.inventory.network(nic.network)?.folder)?;
+    }
+    Ok(())
+}
+
 fn named(view: &View<'_>, names: &[String]) -> Result<Vec<VmId>, Fault> {
     if names.is_empty() {
-        return Err(Fault::invalid("no VM is named; name those to power on"));
+        return Err(Fault::invalid("no VM is named; name those that are meant"));
     }
     names.iter().map(|name| view.find_vm(name)).collect()
 }

@@ -12,6 +12,7 @@ use racknest_api::v1::vm::{
 use racknest_api::v1::vm_config::{
     Boot, DiskGrowth, NewDisk, NewNic, Pattern, ShareLevel, VmAllocationPatch, Workload,
 };
+use racknest_api::v1::vm_group::VmCloneStack;
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::inventory::deploy::CloneVm;
 use racknest_cluster::inventory::nic::{ChangeNic, Mac, NewNic as NewNicSpec};
@@ -31,17 +32,21 @@ use super::call::View;
 use super::folder;
 
 /// What is asked for besides an operation's own privilege, and by which operations.
-pub(super) const PLACING: [(&str, &[&str]); 3] = [
+pub(super) const PLACING: [(&str, &[&str]); 4] = [
     (ASSIGN_TO_POOL, &[VmCreate::ID, VmClone::ID, VmMarkVm::ID, VmMove::ID, VmRegister::ID]),
-    (ALLOCATE_SPACE, &[VmCreate::ID, VmClone::ID, VmEdit::ID, VmMove::ID]),
-    (ASSIGN_NETWORK, &[VmCreate::ID, VmEdit::ID]),
+    (ALLOCATE_SPACE, &[VmCreate::ID, VmClone::ID, VmCloneStack::ID, VmEdit::ID, VmMove::ID]),
+    (ASSIGN_NETWORK, &[VmCreate::ID, VmClone::ID, VmEdit::ID]),
+    (CREATE_NETWORK, &[VmCloneStack::ID]),
 ];
+
+/// To make a network.
+pub(super) const CREATE_NETWORK: &str = "DVPortgroup.Create";
 
 /// To put a VM into a pool.
 const ASSIGN_TO_POOL: &str = "Resource.AssignVMToPool";
 
 /// To take room on a datastore.
-const ALLOCATE_SPACE: &str = "Datastore.AllocateSpace";
+pub(super) const ALLOCATE_SPACE: &str = "Datastore.AllocateSpace";
 
 /// To attach an adapter to a network.
 const ASSIGN_NETWORK: &str = "Network.Assign";

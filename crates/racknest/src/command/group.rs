@@ -1,15 +1,17 @@
-//! Powering on several VMs at once: placed and admitted as a group.
+//! Several VMs at once: powered on as a group, or cloned with the networks between them.
 //!
 //! One VM is powered on by itself. Several go in one request, so that the manager can place them
 //! beside each other; it says of each where it starts, or why it does not.
 
 use clap::ArgMatches;
 use racknest_api::v1::task::Task;
-use racknest_api::v1::vm_group::{VmGroup, VmGroupStart, VmPowerOnGroup, VmStart};
+use racknest_api::v1::vm_group::{
+    VmCloneStack, VmGroup, VmGroupStart, VmPowerOnGroup, VmStack, VmStart,
+};
 
 use super::select::targets;
 use super::verb::Verb;
-use super::{Setting, path_argument, run, task};
+use super::{Setting, input, path_argument, run, task};
 use crate::client::Client;
 use crate::print::{self, Format};
 
@@ -43,6 +45,37 @@ pub(crate) fn power_on_group(
         preview: matches.get_flag("preview"),
     };
     start(verb, setting, &client, &group)
+}
+
+/// Carries out `vm clone-stack`.
+pub(crate) fn clone_stack(
+    verb: &Verb,
+    matches: &ArgMatches,
+    setting: &Setting,
+) -> anyhow::Result<()> {
+    let (_, mut body) = input::read(&input::inputs(&verb.row), matches)?;
+    let client = setting.client()?;
+    let words: Vec<String> = matches.get_many("vm").into_iter().flatten().cloned().collect();
+    let vms = targets(&client, "vm", &words)?.into_iter().map(|vm| vm.id);
+    body["vms"] = vms.collect::<Vec<_>>().into();
+    let stack: VmStack = serde_json::from_value(body)?;
+    let answer = client.send::<VmCloneStack>(&[], &stack)?;
+    match setting.format {
+        Format::Json => print::json(&serde_json::to_value(&answer)?),
+        Format::Table => {
+            for network in &answer.networks {
+                print::note(format!("network {}: made", network.name));
+            }
+        }
+        Format::Name => answer.tasks.iter().for_each(|task| print::line(task.id.to_string())),
+    }
+    let waited = match setting.waits && !answer.tasks.is_empty() {
+        true => task::wait_for_all(&client, &verb.name(), answer.tasks).map(drop),
+        false => Ok(()),
+    };
+    let refused = answer.refused.into_iter();
+    task::finish(refused.map(|it| (it.vm.name, it.fault.message)).collect())?;
+    waited
 }
 
 fn start(verb: &Verb, setting: &Setting, client: &Client, group: &VmGroup) -> anyhow::Result<()> {

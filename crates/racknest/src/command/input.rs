@@ -36,6 +36,7 @@ const BY_PLACE: &[(&str, &str)] = &[
     ("drill_preview", "kind"),
     ("drill_preview", "hosts"),
     ("vm_power_on_group", "vms"),
+    ("vm_clone_stack", "vms"),
     ("host_health", "health"),
     ("network_forward", "port"),
 ];

@@ -14,7 +14,7 @@ use crate::client::{CallError, Client};
 use crate::print::{self, Format};
 
 /// Operations that are asked for what they show as much as for what they change.
-const SHOWN: &[&str] = &["cluster_drs"];
+const SHOWN: &[&str] = &["cluster_drs", "network_forward"];
 
 /// Carries out a verb.
 pub(crate) fn run(verb: &Verb, matches: &ArgMatches, setting: &Setting) -> anyhow::Result<()> {

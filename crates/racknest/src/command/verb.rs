@@ -60,6 +60,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "racknest vm power-on-group db01 'web*' --all-or-none",
         ],
     ),
+    (
+        "vm_clone_stack",
+        &["racknest vm clone-stack 'web*' db01 --suffix=-test --mode full --power-on"],
+    ),
     ("vm_delete", &["racknest vm delete vm01", "racknest vm delete 'test*' --yes"]),
     (
         "vm_edit",

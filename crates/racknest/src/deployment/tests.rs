@@ -23,6 +23,7 @@ fn the_file_that_is_printed_is_read_back_as_it_was() {
         [options]
         page_merging = false
         address_randomisation = true
+        fast_network = true
 
         [memory]
         high_percent = 12

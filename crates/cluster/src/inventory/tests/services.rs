@@ -10,6 +10,7 @@ use crate::inventory::forward::NewForward;
 use crate::inventory::network::{CopyNetwork, EditNetwork};
 use crate::inventory::nic::NewNic;
 use crate::inventory::services::label;
+use crate::inventory::stack::CloneStack;
 use crate::inventory::vm_edit::EditVm;
 use crate::record::services::{
     Firewall, FirewallRule, Party, Protocol, Reservation, Services, Verdict,
@@ -148,6 +149,50 @@ fn a_clone_in_a_fenced_copy_of_the_network_has_the_address_of_its_source() {
     let swapped = CloneVm { networks: [(copy, source)].into(), ..clone };
     let fault = world.inventory.vm_clone(world.now, USER, swapped).unwrap_err();
     assert!(fault.message.contains("'web' is not attached"), "{fault}");
+}
+
+#[test]
+fn a_stack_is_cloned_into_copies_of_all_its_networks_with_the_addresses_that_it_has() {
+    let mut world = lab();
+    world.inventory.network_create(world.now, USER, None, "back", 1).unwrap();
+    edit(&mut world, "net", Some(services("10.1.0.0/24"))).unwrap();
+    edit(&mut world, "back", Some(services("10.2.0.0/24"))).unwrap();
+    for (name, network) in [("other", "net"), ("web", "net"), ("gone", "back"), ("db", "back")] {
+        create(&mut world, name, network, None);
+    }
+    let find = |world: &World, name: &str| world.inventory.find_vm(name).unwrap();
+    let vms: Vec<VmId> = ["web", "db"].map(|name| find(&world, name)).into();
+    let suffix = "-test".into();
+    let stack = CloneStack { vms, suffix, linked: false, power_on: false };
+    let cloned = world.inventory.vm_clone_stack(world.now, USER, &stack).unwrap();
+    assert!(cloned.vms.iter().all(|(_, task)| task.is_ok()), "{cloned:?}");
+    world.settle();
+    world.step("done web-test off");
+    world.step("done db-test off");
+    let all = addresses(&world);
+    assert!(all.contains("web 10.1.0.3, web-test 10.1.0.3"), "{all}");
+    assert!(all.contains("db 10.2.0.3, db-test 10.2.0.3"), "{all}");
+    let vlan = |name: &str| {
+        let id = world.inventory.find_network(name).unwrap();
+        world.inventory.network(id).unwrap().vlan
+    };
+    assert_eq!([vlan("net-test"), vlan("back-test")], [2, 3]);
+
+    let before = world.inventory.networks().count();
+    for (stack, word) in [
+        (stack.clone(), "web-test"),
+        (CloneStack { suffix: String::new(), ..stack.clone() }, "behind their names"),
+        (CloneStack { vms: [stack.vms[0], stack.vms[0]].into(), ..stack.clone() }, "twice"),
+    ] {
+        let fault = world.inventory.vm_clone_stack(world.now, USER, &stack).expect_err(word);
+        assert!(fault.message.contains(word), "{fault}");
+    }
+    world.step("on web");
+    world.step("done web on");
+    let again = CloneStack { suffix: "-2".into(), ..stack };
+    let fault = world.inventory.vm_clone_stack(world.now, USER, &again).unwrap_err();
+    assert!(fault.message.contains("'web' is powered on"), "{fault}");
+    assert_eq!(world.inventory.networks().count(), before, "an error changed nothing");
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn body(id: &str) -> Option<Value> {
         "session_login" => json!({ "user": "admin", "password": "wrong" }),
         "user_create" => json!({ "name": "new", "password": "long enough" }),
         "user_set_password" => json!({ "old": "x", "new": "long enough" }),
-        "vm_power_on_group" => json!({ "vms": ["web01"] }),
+        "vm_power_on_group" | "vm_clone_stack" => json!({ "vms": ["web01"] }),
         "host_health" => json!({ "health": "moderate", "part": "fan" }),
         "vm_move" => json!({ "folder": "/dc/vm" }),
         "vm_register" => json!({ "home": "[ds] web02" }),
