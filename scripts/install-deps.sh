@@ -6,7 +6,7 @@
 # sudo where the user is not root. Rust is taken from the distribution only where that is new enough.
 #
 # Usage: scripts/install-deps.sh [--tests] [--dry-run]
-#   --tests     also look for what the checks need (clippy, rustfmt)
+#   --tests     also look for what the checks need (clippy, rustfmt, tshark)
 #   --dry-run   say what would be installed, and install nothing
 set -euo pipefail
 export LC_ALL=C
@@ -34,6 +34,7 @@ missing_packages() {
   has xz || echo xz-utils
   has zstd || echo zstd
   has flock || echo util-linux
+  [ -z "$for_tests" ] || has tshark || echo tshark
   [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
 

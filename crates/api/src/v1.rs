@@ -19,6 +19,7 @@ pub mod ha;
 pub mod host;
 pub mod network;
 pub mod network_services;
+pub mod network_watch;
 pub mod permission;
 pub mod pool;
 pub mod remediation;
@@ -32,6 +33,7 @@ pub mod user;
 pub mod vm;
 pub mod vm_config;
 pub mod vm_group;
+pub mod vm_wire;
 
 use crate::operation::OperationRow;
 
@@ -54,11 +56,13 @@ pub fn operations() -> impl Iterator<Item = &'static OperationRow> {
         remediation::OPERATIONS,
         vm::OPERATIONS,
         vm_group::OPERATIONS,
+        vm_wire::OPERATIONS,
         snapshot::OPERATIONS,
         console::OPERATIONS,
         datastore::OPERATIONS,
         network::OPERATIONS,
         network_services::OPERATIONS,
+        network_watch::OPERATIONS,
         task::OPERATIONS,
         event::OPERATIONS,
         change::OPERATIONS,

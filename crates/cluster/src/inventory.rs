@@ -46,6 +46,7 @@ pub mod snapshot;
 pub mod stack;
 pub mod standby;
 pub mod step;
+pub mod switching;
 pub mod task;
 pub mod vm;
 pub mod vm_action;
@@ -196,7 +197,7 @@ impl Inventory {
     /// A new inventory: the root folder, the built-in roles and alarms, and nothing else.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let mut inventory = Self::empty(Meta { next_id: 1, last_change: 0 }, seed);
+        let mut inventory = Self::empty(Meta { next_id: 1, ..Meta::default() }, seed);
         let id = FolderId::from_raw(inventory.next_id());
         inventory.put_folder(FolderRecord {
             id,
@@ -214,7 +215,7 @@ impl Inventory {
     /// # Errors
     /// The records contradict each other.
     pub fn load(records: impl IntoIterator<Item = Record>, seed: u64) -> Result<Self, LoadError> {
-        let mut inventory = Self::empty(Meta { next_id: 0, last_change: 0 }, seed);
+        let mut inventory = Self::empty(Meta::default(), seed);
         for record in records {
             inventory.load_record(record);
         }
@@ -283,7 +284,7 @@ impl Inventory {
     #[must_use]
     pub fn record(&self, entity: EntityRef) -> Option<Record> {
         match entity {
-            EntityRef::Meta => Some(Record::Meta(self.meta)),
+            EntityRef::Meta => Some(Record::Meta(self.meta.clone())),
             EntityRef::Folder(id) => self.folders.get(&id).cloned().map(Record::Folder),
             EntityRef::Datacenter(id) => self.datacenters.get(&id).cloned().map(Record::Datacenter),
             EntityRef::Cluster(id) => self.clusters.get(&id).cloned().map(Record::Cluster),

@@ -26,6 +26,7 @@ pub mod pool;
 pub mod remediation;
 pub mod services;
 pub mod snapshot;
+pub mod switching;
 pub mod task;
 pub mod vm;
 
@@ -74,10 +75,13 @@ pub enum Record {
 }
 
 /// What belongs to the inventory as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// The number the next object gets. Ids are never used twice.
     pub next_id: u64,
     /// The number of the last change that was published.
     pub last_change: u64,
+    /// What holds for the switches of all hosts.
+    #[serde(default)]
+    pub switching: switching::SwitchSettings,
 }

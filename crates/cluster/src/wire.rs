@@ -30,6 +30,7 @@ use crate::record::datastore::DatastorePath;
 use crate::record::host::{Claim, DriverKind};
 use crate::record::migration::{MigrationFigures, MigrationLimits};
 use crate::record::network::NetworkPolicy;
+use crate::record::switching::SwitchSettings;
 use crate::record::vm::{DiskSource, PowerState, VmConfig};
 
 /// The version of these messages.
@@ -63,6 +64,9 @@ pub enum ToHost {
     Mounts(Vec<Mount>),
     /// All port groups: after the host's hello, and after a change. Kept by the host. No answer.
     Networks(Vec<PortGroup>),
+    /// What holds for the switches of all hosts: after the host's hello, and after a change. Kept by
+    /// the host. No answer. Only for hosts that say they take it.
+    Switching(Box<SwitchSettings>),
     /// Do something with a VM; answered by [`FromHost::Done`].
     Request {
         /// The task it is part of; with `vm` it names the request.
@@ -317,6 +321,9 @@ pub enum FromHost {
         /// Whether it knows [`ToHost::Hook`].
         #[serde(default)]
         runs_hooks: bool,
+        /// Whether it knows [`ToHost::Switching`].
+        #[serde(default)]
+        takes_switching: bool,
         /// Every VM it knows.
         vms: Vec<VmReport>,
     },
@@ -516,6 +523,8 @@ pub enum StreamRequest {
     Space(DatastorePath),
     /// The ports and cards of the host's switch; answered in [`StreamReply::Switch`].
     Switch,
+    /// Who talks to whom; answered in [`StreamReply::Flows`].
+    Flows(switching::FlowQuestion),
     /// What would become of a frame; answered in [`StreamReply::Trace`].
     Trace(switching::TraceQuestion),
     /// Copies of what passes by a port, as pcapng, until the caller hangs up or has enough.
@@ -539,6 +548,8 @@ pub enum StreamReply {
     Space(Space),
     /// The host's switch.
     Switch(switching::SwitchReport),
+    /// Who talks to whom, most bytes first.
+    Flows(Vec<switching::FlowReport>),
     /// What would become of a frame.
     Trace(switching::TraceAnswer),
     /// It cannot be done.

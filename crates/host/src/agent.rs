@@ -507,6 +507,7 @@ impl<D: Driver> Agent<D> {
             boot: self.boot,
             agent: self.agent.clone(),
             runs_hooks: true,
+            takes_switching: self.network.is_some(),
             vms,
         }
     }
@@ -536,6 +537,11 @@ impl<D: Driver> Agent<D> {
             ToHost::Networks(groups) => {
                 if let Some(network) = &self.network {
                     network.order(net::Order::Groups(groups));
+                }
+            }
+            ToHost::Switching(settings) => {
+                if let Some(network) = &self.network {
+                    network.order(net::Order::Switching(settings));
                 }
             }
             ToHost::Request { task, vm, request } => self.handle_request(task, vm, request),

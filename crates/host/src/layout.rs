@@ -45,6 +45,18 @@ impl Layout {
         self.state.join("networks.json")
     }
 
+    /// What holds for the switch, as the manager said it.
+    #[must_use]
+    pub fn switching(&self) -> PathBuf {
+        self.state.join("switching.json")
+    }
+
+    /// The copies of a mirror session.
+    #[must_use]
+    pub fn mirror(&self, session: &str) -> PathBuf {
+        self.state.join("mirrors").join(session).with_extension("pcapng")
+    }
+
     /// This host's id; see [`crate::lease::Leases::load`].
     #[must_use]
     pub fn host_id(&self) -> PathBuf {

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod mounts;
 pub mod net;
 pub mod own_usage;
+mod pcapng;
 pub mod peers;
 pub mod registry;
 pub mod run;

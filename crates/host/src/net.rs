@@ -21,8 +21,12 @@ mod card;
 mod desk;
 mod gateway;
 mod groups;
+mod mirrors;
 mod panel;
+mod protection;
 mod tap;
+mod watching;
+mod wires;
 
 pub use desk::{Desk, Tap};
 pub use gateway::{Opened, Spoken};
@@ -34,6 +38,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use racknest_cluster::record::switching::SwitchSettings;
 use racknest_cluster::record::vm::Nic;
 use racknest_cluster::wire::PortGroup;
 use racknest_switch::offload::Offload;
@@ -49,6 +54,7 @@ use tokio::task::JoinSet;
 use self::gateway::{Door, Entry};
 use self::groups::Groups;
 use self::panel::{Exit, Panel};
+use self::watching::Watch;
 use crate::clock::Stopwatch;
 use crate::layout::Layout;
 
@@ -87,6 +93,8 @@ pub enum Order {
     },
     /// These are the port groups, all of them.
     Groups(Vec<PortGroup>),
+    /// This holds for the switch.
+    Switching(Box<SwitchSettings>),
 }
 
 /// A guest was heard to use an address.
@@ -142,15 +150,24 @@ struct Shared {
     /// Frames wait for a guest.
     backlog: Notify,
     gateway: Door,
+    /// A link came up, or the settings changed: the host says who it is.
+    fresh: Notify,
+    /// The wires of guests are others.
+    rewired: Notify,
 }
 
 impl Network {
-    /// Starts the switch of a host, in the place of one whose agent was killed. The uplinks are in
-    /// order of preference.
+    /// Starts the switch of the host of this name, in the place of one whose agent was killed. The
+    /// uplinks are in order of preference.
     ///
     /// # Errors
     /// The switch's socket cannot be made.
-    pub fn start(layout: &Layout, uplinks: Vec<Uplink>, links: Links) -> io::Result<Self> {
+    pub fn start(
+        name: &str,
+        layout: &Layout,
+        uplinks: Vec<Uplink>,
+        links: Links,
+    ) -> io::Result<Self> {
         let path = layout.switch_socket();
         fs_err::create_dir_all(layout.run())?;
         match fs_err::remove_file(&path) {
@@ -162,15 +179,18 @@ impl Network {
         let (gateway, inside) = gateway::door();
         let guests = UnixDatagram::bind(&path)?;
         let nics: Vec<NicName> = uplinks.iter().map(|uplink| uplink.nic.clone()).collect();
+        let watch = Watch::load(name, layout);
         let shared = Arc::new_cyclic(|shared| Shared {
             guests,
-            panel: Mutex::new(Panel::new(layout.clone(), nics.into_iter(), shared.clone())),
+            panel: Mutex::new(Panel::new(layout.clone(), nics.into_iter(), watch, shared.clone())),
             layout: layout.clone(),
             uplinks,
             clock: Stopwatch::start(),
             heard: told,
             backlog: Notify::new(),
             gateway,
+            fresh: Notify::new(),
+            rewired: Notify::new(),
         });
         shared.renew_gateways();
         let desk = Desk::new(Arc::clone(&shared));
@@ -181,6 +201,11 @@ impl Network {
         }
         tasks.spawn(Arc::clone(&shared).hand_over_later());
         tasks.spawn(gateway::attend(Arc::clone(&shared), inside));
+        tasks.spawn(Arc::clone(&shared).announce());
+        tasks.spawn(Arc::clone(&shared).export_flows());
+        tasks.spawn(Arc::clone(&shared).look_after());
+        tasks.spawn(Arc::clone(&shared).deliver_held());
+        tasks.spawn(Arc::clone(&shared).follow_wires());
         tasks.spawn(shared.attend(taken, links));
         Ok(Self { orders, heard, desk, _tasks: tasks })
     }
@@ -234,6 +259,7 @@ impl Shared {
             }
             Order::Expect { vm, nics } => self.panel().expect(vm, &nics),
             Order::Unplug { vm } => self.panel().unplug(vm),
+            Order::Switching(settings) => self.set_switching(now_ms, *settings),
             Order::Groups(groups) => {
                 if let Err(error) = Groups::save(&self.layout, &groups) {
                     tracing::error!(%error, "the port groups will be forgotten when the agent ends");
@@ -250,6 +276,7 @@ impl Shared {
         let is_up = |nic: &NicName| links.get(nic).is_some_and(|is_up| *is_up);
         let mut panel = self.panel();
         panel.set_links(is_up, |exit, offload, pieces| self.send(exit, offload, pieces));
+        self.fresh.notify_one();
         if !panel.has_way_out(is_up) {
             tracing::warn!("no NIC works: guests reach only those on this host");
         }
@@ -309,8 +336,15 @@ impl Shared {
     }
 
     fn carry(&self, port: PortId, packet: &Packet<'_>, is_guest: bool) {
-        let now_ms = self.clock.millis();
         let mut panel = self.panel();
+        if !is_guest || !self.delay(&mut panel, port, packet) {
+            self.carry_whole(&mut panel, port, packet, is_guest);
+        }
+    }
+
+    /// Carries what has come over a wire.
+    fn carry_whole(&self, panel: &mut Panel, port: PortId, packet: &Packet<'_>, is_guest: bool) {
+        let now_ms = self.clock.millis();
         let claimed = if is_guest { panel.claim(port, packet.frame()) } else { None };
         // Of what the gateway alone is to answer only the address is another.
         let claimed = claimed.as_deref().and_then(|it| Packet::new(*packet.offload(), it).ok());
@@ -319,7 +353,16 @@ impl Shared {
             // Nobody listens while the agent ends.
             let _ = self.heard.send(heard);
         }
-        panel.carry(now_ms, port, packet, |exit, offload, pieces| self.send(exit, offload, pieces));
+        let send = |exit: Exit<'_>, offload: &Offload, pieces: [&[u8]; 3]| {
+            self.send(exit, offload, pieces)
+        };
+        if is_guest && panel.inspect(now_ms, port, packet.frame(), send) {
+            return;
+        }
+        if !is_guest {
+            panel.watch.hear(now_ms, port, packet.frame());
+        }
+        panel.carry(now_ms, port, packet, send);
         if panel.has_waiting() {
             self.backlog.notify_one();
         }

@@ -234,7 +234,8 @@ async fn start_network(
         let nic: NicName = nic.parse()?;
         uplinks.push(Uplink { port: underlay.ethernet(&nic).await?, nic });
     }
-    Network::start(layout, uplinks, underlay.links()).context("cannot start the virtual switch")
+    Network::start(&config.name, layout, uplinks, underlay.links())
+        .context("cannot start the virtual switch")
 }
 
 /// Makes the host's directories, and makes sure that no other agent works in them: on the underlay a

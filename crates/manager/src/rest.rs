@@ -24,7 +24,11 @@ mod ha;
 mod ha_view;
 mod host;
 mod network;
+mod network_flow;
+mod network_mirror;
 mod network_services;
+mod network_settings;
+mod network_topology;
 mod network_watch;
 mod permission;
 mod pool;
@@ -40,6 +44,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 pub mod ticket;
+mod timing;
 mod usage;
 mod user;
 mod vm;
@@ -47,6 +52,7 @@ mod vm_group;
 mod vm_register;
 mod vm_spec;
 mod vm_view;
+mod vm_wire;
 mod wake;
 
 use axum::http::{Method, StatusCode, Uri};
@@ -85,6 +91,7 @@ fn routes() -> Routes {
         remediation::mount,
         vm::mount,
         vm_group::mount,
+        vm_wire::mount,
         snapshot::mount,
         console::mount,
         datastore::mount,
@@ -92,6 +99,10 @@ fn routes() -> Routes {
         network::mount,
         network_services::mount,
         network_watch::mount,
+        network_flow::mount,
+        network_settings::mount,
+        network_topology::mount,
+        network_mirror::mount,
         task::mount,
         event::mount,
         change::mount,

@@ -222,6 +222,7 @@ pub(crate) fn hello_from(name: &str, vms: Vec<VmReport>) -> FromHost {
         boot: 1,
         agent: String::new(),
         runs_hooks: true,
+        takes_switching: false,
         vms,
     }
 }

@@ -1,6 +1,15 @@
 //! The one place that reads the clock.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use racknest_types::time::Timestamp;
+
+/// Now, by the wall clock.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
 
 /// Measures how long something takes.
 #[derive(Clone, Copy, Debug)]

@@ -327,11 +327,16 @@ impl Switch {
 
     /// Tells that a frame of `size` bytes could not be sent by this port: its queue was full.
     pub fn handle_unsent(&mut self, id: PortId, size: usize) {
+        self.handle_dropped(id, size, DropReason::QueueFull);
+    }
+
+    /// Tells that a frame of `size` bytes was not sent by this port, and why.
+    pub fn handle_dropped(&mut self, id: PortId, size: usize, reason: DropReason) {
         if let Some(port) = self.port_mut(id) {
             let counters = &mut port.counters;
             counters.frames_out = counters.frames_out.saturating_sub(1);
             counters.bytes_out = counters.bytes_out.saturating_sub(bytes_of(size));
-            counters.drop_one(DropReason::QueueFull);
+            counters.drop_one(reason);
         }
     }
 

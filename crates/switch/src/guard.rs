@@ -100,7 +100,7 @@ fn source_v6(packet: &[u8]) -> Option<Ipv6Addr> {
 }
 
 /// The address that a card gives itself (RFC 4291, appendix A).
-fn link_local(card: MacAddress) -> Ipv6Addr {
+pub(crate) fn link_local(card: MacAddress) -> Ipv6Addr {
     let [a, b, c, d, e, f] = card.bytes();
     let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
     Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))

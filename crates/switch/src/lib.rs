@@ -26,6 +26,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod arp;
+pub mod cable;
 pub mod flow;
 pub mod forward;
 pub mod frame;

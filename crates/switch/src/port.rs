@@ -380,6 +380,17 @@ impl PortCounters {
         self.drops.iter().sum()
     }
 
+    /// Adds what passed by another port.
+    pub fn add(&mut self, other: &Self) {
+        self.frames_in += other.frames_in;
+        self.bytes_in += other.bytes_in;
+        self.frames_out += other.frames_out;
+        self.bytes_out += other.bytes_out;
+        for (own, others) in self.drops.iter_mut().zip(other.drops) {
+            *own += others;
+        }
+    }
+
     pub(crate) fn drop_one(&mut self, reason: DropReason) {
         if let Some(count) = self.drops.get_mut(reason.place()) {
             *count += 1;
@@ -400,5 +411,8 @@ mod tests {
             assert_eq!(counters.dropped(reason), 1, "{reason:?}");
         }
         assert_eq!(counters.dropped_ever(), 19);
+        let mut sum = PortCounters { bytes_in: 3, ..counters };
+        sum.add(&PortCounters { bytes_in: 4, ..counters });
+        assert_eq!((sum.bytes_in, sum.dropped(DropReason::Storm), sum.dropped_ever()), (7, 2, 38));
     }
 }

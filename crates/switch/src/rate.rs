@@ -52,6 +52,22 @@ impl Bucket {
         level >= thousandths(tokens) || level == size(self.rate)
     }
 
+    /// When so many tokens can be taken, in milliseconds; never, if the bucket is not filled.
+    #[must_use]
+    pub fn ready_ms(&self, now_ms: u64, tokens: u64) -> Option<u64> {
+        if self.has(now_ms, tokens) {
+            return Some(now_ms);
+        }
+        // More than the bucket holds can be taken of a full one.
+        let wanted = thousandths(tokens).min(size(self.rate));
+        let missing = wanted.saturating_sub(self.level_at(now_ms));
+        let missing = u64::try_from(missing).unwrap_or(0);
+        let pause = missing.checked_add(self.rate.per_second.checked_sub(1)?)?;
+        let pause = pause.checked_div(self.rate.per_second)?;
+        // A clock that went back fills nothing until it has caught up.
+        Some(now_ms.max(self.filled_ms).saturating_add(pause))
+    }
+
     /// Takes tokens if they are there.
     pub fn take(&mut self, now_ms: u64, tokens: u64) -> bool {
         let is_there = self.has(now_ms, tokens);
@@ -129,6 +145,52 @@ impl Shaper {
     }
 }
 
+/// Holds traffic to its shaping by letting it wait: says when each frame may go. It keeps no frames.
+///
+/// ```
+/// use racknest_switch::rate::{Pacer, Shaping};
+///
+/// // 100 bytes a millisecond, 1,000 of them at once.
+/// let shaping = Shaping { average: 100_000, peak: 1_000_000, burst: 1_000 };
+/// let mut pacer = Pacer::new(0, shaping, 15);
+/// assert_eq!(pacer.reserve(0, 1_000), Some(0));
+/// assert_eq!(pacer.reserve(0, 1_000), Some(10));
+/// assert_eq!(pacer.reserve(0, 1_000), None); // it would wait for 20 ms
+/// ```
+///
+/// **Invariant:** frames go in the order in which they were announced.
+#[derive(Clone, Copy, Debug)]
+pub struct Pacer {
+    shaper: Shaper,
+    /// When the last frame goes.
+    last_ms: u64,
+    wait_max_ms: u64,
+}
+
+impl Pacer {
+    /// A pacer that nothing has passed yet, and for which nothing waits for longer than that.
+    #[must_use]
+    pub fn new(now_ms: u64, shaping: Shaping, wait_max_ms: u64) -> Self {
+        Self { shaper: Shaper::new(now_ms, shaping), last_ms: now_ms, wait_max_ms }
+    }
+
+    /// When a frame may go that comes now; `None` if it would wait for too long, and is to be
+    /// dropped. Its place in the queue is taken.
+    pub fn reserve(&mut self, now_ms: u64, bytes: u64) -> Option<u64> {
+        let mut at_ms = now_ms.max(self.last_ms);
+        // What is ready in one bucket may not be in the other; each is only ever ready later.
+        for bucket in [&self.shaper.average, &self.shaper.peak] {
+            at_ms = bucket.ready_ms(at_ms, bytes)?;
+        }
+        if at_ms.saturating_sub(now_ms) > self.wait_max_ms {
+            return None;
+        }
+        self.shaper.take(at_ms, bytes);
+        self.last_ms = at_ms;
+        Some(at_ms)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +225,29 @@ mod tests {
         let mut bucket = Bucket::new(0, Rate { per_second: 3, burst: 1 });
         let taken = (0..10_000).filter(|now| bucket.take(*now, 1)).count();
         assert!((29..=31).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn a_pacer_lets_wait_what_a_shaper_drops_and_keeps_the_same_rate() {
+        let shaping = Shaping { average: 1_000_000, peak: 4_000_000, burst: 500_000 };
+        let mut pacer = Pacer::new(0, shaping, 500);
+        let arrivals = (0..10_000).flat_map(|now| (0..10).map(move |_| now));
+        let times: std::vec::Vec<u64> =
+            arrivals.filter_map(|now| pacer.reserve(now, 1_000)).collect();
+        assert!(times.is_sorted());
+        let passed = times.len() * 1_000;
+        assert!((10_900_000..=11_100_000).contains(&passed), "{passed}");
+        let early = times.iter().filter(|at| **at < 100).count() * 1_000;
+        assert!((390_000..=420_000).contains(&early), "{early}");
+        let is_held = times.windows(1_000).all(|some| some[999] - some[0] >= 240);
+        assert!(is_held, "a million bytes take a quarter of a second at peak");
+    }
+
+    #[test]
+    fn what_is_not_filled_is_never_ready() {
+        let mut pacer = Pacer::new(0, Shaping { average: 0, peak: 0, burst: 10 }, u64::MAX);
+        assert_eq!(pacer.reserve(0, 10), Some(0));
+        assert_eq!(pacer.reserve(1_000, 10), None);
     }
 
     #[test]

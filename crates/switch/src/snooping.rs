@@ -33,6 +33,7 @@ use crate::snooping::segment::{Place, Segment};
 use crate::vlan::VlanId;
 
 pub mod message;
+pub mod query;
 mod segment;
 
 /// How long a membership lasts without a report: two queries, each after 125 s, and 10 s to answer

@@ -11,6 +11,7 @@ extern crate std;
 pub mod bytes;
 pub mod fault;
 pub mod id;
+pub mod impairment;
 pub mod rng;
 pub mod subnet;
 pub mod time;

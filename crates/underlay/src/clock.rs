@@ -1,6 +1,15 @@
 //! The fabric's clock, and the only file of this crate that reads one.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use racknest_types::time::Timestamp;
+
+/// Now, by the wall clock. It may jump.
+#[expect(clippy::disallowed_methods, reason = "this is the file that reads the clock")]
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
 
 /// Milliseconds since it was made, whatever happens to the time of day.
 #[derive(Clone, Copy, Debug)]

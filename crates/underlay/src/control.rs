@@ -11,11 +11,11 @@ use racknest_types::fault::{Fault, FaultCode};
 use tokio::time::timeout;
 
 use crate::packet::PacketSocket;
-use crate::wire::impairment::LinkFaults;
 use crate::wire::{
     Hello, LinkState, MESSAGE_MAX, MachineName, NicName, Order, OutletState, ProgramName,
-    REPLY_MAX, Reply, StagedProgram, StorageLink, StorageState, VERSION, encode,
+    REPLY_MAX, Reply, StagedProgram, StorageLink, StorageState, SwitchNeighbour, VERSION, encode,
 };
+use racknest_types::impairment::LinkFaults;
 
 /// How long an order may take: a cable is changed within one write to the disk.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,6 +26,7 @@ struct Listed {
     links: Vec<LinkState>,
     adapters: Vec<StorageLink>,
     groups: Vec<BTreeSet<MachineName>>,
+    neighbours: Vec<SwitchNeighbour>,
     outlets: Vec<OutletState>,
     program: Option<StagedProgram>,
 }
@@ -134,6 +135,14 @@ impl Control {
     /// When the box does not answer.
     pub async fn groups(&self) -> Result<Vec<BTreeSet<MachineName>>, Fault> {
         Ok(self.order(&Order::Groups).await?.groups)
+    }
+
+    /// The machines that the physical switch hears, in order of port.
+    ///
+    /// # Errors
+    /// When the box does not answer, or is too old to know.
+    pub async fn neighbours(&self) -> Result<Vec<SwitchNeighbour>, Fault> {
+        Ok(self.order(&Order::Neighbours).await?.neighbours)
     }
 
     /// All machines of the box and whether they run, in order of name.
@@ -286,6 +295,10 @@ impl Control {
                 }
                 Reply::Power { outlets, more } => {
                     listed.outlets.extend(outlets);
+                    more
+                }
+                Reply::Neighbours { neighbours, more } => {
+                    listed.neighbours.extend(neighbours);
                     more
                 }
                 Reply::Program(program) => {

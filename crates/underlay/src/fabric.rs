@@ -24,14 +24,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::timeout;
 
 use crate::fabric::doorstep::Doorstep;
+use crate::fabric::ethernet::PhysicalSwitch;
 use crate::fabric::plant::Plant;
 use crate::fabric::record::Damage;
 use crate::fabric::session::Applicant;
 use crate::fabric::tasks::Tasks;
 use crate::packet::{PacketListener, PacketSocket};
 use crate::power::Power;
-use crate::wire::impairment::LinkFaults;
-use crate::wire::{Hello, LinkState, MESSAGE_MAX, MachineName, NICS_MAX, NicName, StorageState};
+use crate::wire::{
+    Hello, LinkState, MESSAGE_MAX, MachineName, NICS_MAX, NicName, StorageState, SwitchNeighbour,
+};
+use racknest_types::impairment::LinkFaults;
 
 mod buffers;
 mod datagram;
@@ -45,11 +48,11 @@ mod path;
 mod plant;
 mod record;
 mod session;
-mod shaper;
 mod stream;
 mod tasks;
 
 pub(crate) use buffers::Buffers;
+pub use delay_line::DelayLine;
 pub use doorstep::TakeSocketError;
 pub use ethernet::{FRAME_MAX, PACKET_MAX};
 pub use record::LoadLinksError;
@@ -104,6 +107,8 @@ impl Fabric {
         let tasks = Tasks::default();
         let line = Arc::clone(&plant);
         tasks.spawn(async move { line.line.run().await });
+        let line = Arc::clone(&plant);
+        tasks.spawn(async move { line.follow_schedules().await });
         tasks.spawn(accept(listener, Arc::clone(&plant), tasks.clone()));
         Ok(Self { plant, tasks, _doorstep: doorstep })
     }
@@ -177,6 +182,17 @@ impl Fabric {
     /// There is no such machine, one is in two groups, or the change could not be saved.
     pub async fn partition(&self, groups: Vec<BTreeSet<MachineName>>) -> Result<(), Fault> {
         self.plant.partition(groups).await
+    }
+
+    /// Has the physical switch say on each cable who it is (LLDP, CDP), under this name.
+    pub fn announce(&self, name: &str) {
+        self.tasks.spawn(PhysicalSwitch::announce(Arc::clone(&self.plant), name.to_owned()));
+    }
+
+    /// The machines that the physical switch hears, in order of port.
+    #[must_use]
+    pub fn neighbours(&self) -> Vec<SwitchNeighbour> {
+        self.plant.switch.neighbours()
     }
 
     /// Lets the power of this box be switched over the socket too.

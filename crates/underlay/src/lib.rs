@@ -25,15 +25,15 @@ mod whole_file;
 pub mod wire;
 
 pub use control::Control;
-pub use fabric::{FRAME_MAX, Fabric, FabricConfig, PACKET_MAX, StartFabricError};
+pub use fabric::{DelayLine, FRAME_MAX, Fabric, FabricConfig, PACKET_MAX, StartFabricError};
 pub use header::DATAGRAM_MAX;
 pub use power::{Outlet, Power, PowerConfig, StartPowerError};
+pub use racknest_types::impairment::{Impairment, ImpairmentError, LinkFaults, Phase, Schedule};
 pub use underlay::{
     ConnectError, DIAL_TIMEOUT, DatagramSocket, DialError, EthernetPort, Listener, OpenError,
     Received, SilenceReason, Stream, Underlay,
 };
-pub use wire::impairment::{Impairment, ImpairmentError, LinkFaults};
 pub use wire::{
     LinkState, MachineName, NICS_MAX, NicName, OutletState, PowerState, ProgramAbout, ProgramName,
-    PutBack, STORAGE_ADAPTER, StagedProgram, StorageLink, StorageState, Traffic,
+    PutBack, STORAGE_ADAPTER, StagedProgram, StorageLink, StorageState, SwitchNeighbour, Traffic,
 };

@@ -5,8 +5,6 @@
 //! on a machine's ([`Request`] one way, [`Notice`] the other) or the desk's ([`Order`], [`Reply`]).
 //! Bytes of streams, datagrams and frames never pass here: they have descriptors of their own.
 
-pub mod impairment;
-
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,7 +15,7 @@ use std::sync::Arc;
 use racknest_types::fault::Fault;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::impairment::LinkFaults;
+use racknest_types::impairment::LinkFaults;
 
 /// Both ends must say the same; they are the same binary unless an old process lives on.
 pub(crate) const VERSION: u32 = 2;
@@ -26,14 +24,14 @@ pub(crate) const VERSION: u32 = 2;
 /// Each connection holds room for one, and there may be thousands.
 pub(crate) const MESSAGE_MAX: usize = 4 * 1024;
 
-/// The longest reply. A page of faulty links is the largest: 80 of about 700 bytes.
+/// The longest reply. A page of faulty links is the largest: 60 of about 900 bytes.
 pub(crate) const REPLY_MAX: usize = 64 * 1024;
 
 /// The most NICs that a machine has: vSphere's maximum of 1 Gb/s ones.
 pub const NICS_MAX: usize = 32;
 
 /// How many links or outlets go into one [`Reply`].
-pub(crate) const ITEMS_PER_REPLY: usize = 80;
+pub(crate) const ITEMS_PER_REPLY: usize = 60;
 
 /// The longest [`OutletState::last_exit`], in characters.
 pub(crate) const EXIT_LEN_MAX: usize = 60;
@@ -233,6 +231,8 @@ pub(crate) enum Order {
     Links,
     /// Tell all storage adapters.
     StorageLinks,
+    /// Tell the machines that the physical switch hears.
+    Neighbours,
     /// Tell what has power.
     Power,
     /// Take a machine's power away, its guests with it.
@@ -271,6 +271,8 @@ pub(crate) enum Reply {
     Program(StagedProgram),
     /// Some storage adapters; another reply follows if there are more.
     Storage { adapters: Vec<StorageLink>, more: bool },
+    /// Some machines that the switch hears; another reply follows if there are more.
+    Neighbours { neighbours: Vec<SwitchNeighbour>, more: bool },
     /// Some outlets; another reply follows if there are more.
     Power { outlets: Vec<OutletState>, more: bool },
 }
@@ -287,6 +289,9 @@ pub struct LinkState {
     /// What else is wrong with it.
     #[serde(default, skip_serializing_if = "LinkFaults::is_none")]
     pub faults: LinkFaults,
+    /// Whether that is not there at this moment, by its schedule.
+    #[serde(default)]
+    pub is_waiting: bool,
     /// Whether the machine's process is connected.
     pub is_machine_on: bool,
     /// What the machine sent over it.
@@ -295,6 +300,30 @@ pub struct LinkState {
     pub received: Traffic,
     /// Frames and datagrams lost at it: it was down, or the receiver was too slow.
     pub dropped_frames: u64,
+}
+
+/// A machine that the physical switch hears on one of its ports (LLDP, CDP), as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchNeighbour {
+    /// The port of the switch.
+    pub switch_port: String,
+    /// The machine at the other end of the cable, as the switch knows it.
+    pub machine: MachineName,
+    /// Its card.
+    pub nic: NicName,
+    /// The protocol it spoke.
+    pub protocol: String,
+    /// The name it told, at most 80 bytes of it.
+    pub system: String,
+    /// The port it told, at most 80 bytes of it.
+    pub port: String,
+    /// The address that stands for the whole machine.
+    pub chassis: String,
+    /// The VLAN of untagged frames.
+    #[serde(default)]
+    pub vlan: Option<u16>,
+    /// Whether it forwards frames.
+    pub is_bridge: bool,
 }
 
 /// The name of the adapter by which each machine reaches its storage. Its cable is cut and restored
@@ -418,7 +447,8 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::impairment::Impairment;
+    use racknest_types::impairment::{Impairment, Schedule};
+    use racknest_types::time::Timestamp;
 
     #[test]
     fn names_are_checked_wherever_they_come_from() {
@@ -451,11 +481,24 @@ mod tests {
             reorder_ppm: u32::MAX,
             rate_bps: u64::MAX,
         };
+        let schedule = Schedule {
+            start: Timestamp::from_millis(u64::MAX),
+            on_ms: Some(u64::MAX),
+            every_ms: Some(u64::MAX),
+            times: Some(u32::MAX),
+        };
         let link = LinkState {
             machine: "m".repeat(NAME_LEN_MAX).parse().unwrap(),
             nic: "vmnic10".parse().unwrap(),
             is_up: false,
-            faults: LinkFaults { inward: worst, outward: worst, seed: u64::MAX },
+            faults: LinkFaults {
+                inward: worst,
+                outward: worst,
+                seed: u64::MAX,
+                is_unplugged: true,
+                schedule: Some(schedule),
+            },
+            is_waiting: true,
             is_machine_on: false,
             sent: Traffic { frames: u64::MAX, bytes: u64::MAX },
             received: Traffic { frames: u64::MAX, bytes: u64::MAX },
@@ -477,8 +520,24 @@ mod tests {
                 why: "\"".repeat(WHY_LEN_MAX),
             }),
         };
+        let machine = outlet.machine.clone();
         let outlets = vec![outlet; ITEMS_PER_REPLY];
         let reply = encode(&Reply::Power { outlets, more: true });
+        assert!(reply.len() < REPLY_MAX, "{}", reply.len());
+
+        let neighbour = SwitchNeighbour {
+            switch_port: "Ethernet1/65535".into(),
+            machine,
+            nic: "n".repeat(NAME_LEN_MAX).parse().unwrap(),
+            protocol: "LLDP".into(),
+            system: "\"".repeat(80),
+            port: "\"".repeat(80),
+            chassis: "02:00:00:00:00:00".into(),
+            vlan: Some(4094),
+            is_bridge: false,
+        };
+        let neighbours = vec![neighbour; ITEMS_PER_REPLY];
+        let reply = encode(&Reply::Neighbours { neighbours, more: true });
         assert!(reply.len() < REPLY_MAX, "{}", reply.len());
     }
 }

@@ -370,9 +370,12 @@ pub struct Link {
     pub nic: String,
     /// Whether the cable is plugged in.
     pub is_up: bool,
-    /// What else is wrong with it, in words.
+    /// What else is wrong with it, in words, and when.
     #[serde(default)]
     pub faults: String,
+    /// Whether that is not there at this moment, by its schedule.
+    #[serde(default)]
+    pub is_waiting: bool,
     /// What it does to what the host receives.
     #[serde(default)]
     pub inward: LinkTrouble,
@@ -383,6 +386,15 @@ pub struct Link {
     pub rx_bytes: u64,
     /// Bytes the host sent by it.
     pub tx_bytes: u64,
+    /// Frames the host received by it; a chunk of a stream counts as one.
+    #[serde(default)]
+    pub rx_frames: u64,
+    /// Frames the host sent by it.
+    #[serde(default)]
+    pub tx_frames: u64,
+    /// Frames and datagrams that were lost at it.
+    #[serde(default)]
+    pub dropped_frames: u64,
 }
 
 /// What a cable does to what passes it one way.
@@ -435,6 +447,18 @@ pub struct LinkSlowing {
     /// Chance draws from this: the same number loses the same packets of the same traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// It begins so much later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_us: Option<u64>,
+    /// It lasts so long, each time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_us: Option<u64>,
+    /// It begins again so long after it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every_us: Option<u64>,
+    /// It comes so often; any number of times if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
 }
 
 /// A direction of a cable, as its host sees it.
@@ -454,6 +478,18 @@ pub struct LinkCutting {
     /// Of vmhba0: the storage says that it is gone for good (permanent device loss), so that what
     /// is asked of it fails at once.
     pub permanent: bool,
+    /// It begins so much later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_us: Option<u64>,
+    /// It lasts so long, each time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_us: Option<u64>,
+    /// It begins again so long after it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every_us: Option<u64>,
+    /// It comes so often; any number of times if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
 }
 
 /// Which cables to list.

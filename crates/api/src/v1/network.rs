@@ -79,6 +79,9 @@ pub struct NetworkPort {
     pub bytes_out: u64,
     /// Frames that were dropped, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// What is wrong with a guest's wire now, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub faults: String,
 }
 
 /// A network card that a host's switch knows.
@@ -231,6 +234,12 @@ pub struct Network {
     /// Addresses that are kept for certain cards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<Reservation>,
+    /// Whether a guest may send from the network addresses only that it was first heard with.
+    #[serde(default)]
+    pub spoof_guard: bool,
+    /// Whether hosts answer for addresses that they know instead of asking everybody.
+    #[serde(default)]
+    pub arp_suppression: bool,
     /// The VMs and templates attached to it.
     pub vm_count: u32,
 }
@@ -402,4 +411,10 @@ pub struct NetworkPatch {
     /// Cards for which no address is kept any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remove_reservations: Option<Vec<String>>,
+    /// Whether a guest may send from the network addresses only that it was first heard with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spoof_guard: Option<bool>,
+    /// Whether hosts answer for addresses that they know instead of asking everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arp_suppression: Option<bool>,
 }

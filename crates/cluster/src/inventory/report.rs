@@ -74,6 +74,7 @@ impl Inventory {
         }
         self.answered(now, id);
         self.send_networks_to(id);
+        self.send_switching_to(id);
         self.compare(now, id, hello.vms);
         self.repeat_hooks(id);
         Ok(())

@@ -25,6 +25,7 @@ mod rules;
 mod services;
 mod snapshots;
 mod standby;
+mod switching;
 
 use std::fmt::Write as _;
 
@@ -249,8 +250,10 @@ impl World {
         self.write_events();
         while let Some(action) = self.inventory.poll_action() {
             let (host, text) = match action {
-                // Every hello is answered by it; `networks.rs` looks at what it says.
-                Action::Send { message: ToHost::Networks(_), .. } => continue,
+                // Every hello is answered by it; `networks.rs` and `switching.rs` look at what it says.
+                Action::Send { message: ToHost::Networks(_) | ToHost::Switching(_), .. } => {
+                    continue;
+                }
                 Action::Send { host, message } => (host, self.describe_message(&message)),
                 Action::HangUp(host) => (host, "hung up on".into()),
             };
@@ -320,7 +323,7 @@ impl World {
                 let verb = if order.is_check { "look for" } else { "run" };
                 std::format!("{verb} hook {}", order.name)
             }
-            ToHost::Hello { .. } | ToHost::Ping | ToHost::Networks(_) => {
+            ToHost::Hello { .. } | ToHost::Ping | ToHost::Networks(_) | ToHost::Switching(_) => {
                 panic!("the inventory does not say {message:?}")
             }
         }

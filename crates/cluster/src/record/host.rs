@@ -161,4 +161,7 @@ pub struct HostAbout {
     /// Whether it runs hooks; agents before remediation do not.
     #[serde(default)]
     pub runs_hooks: bool,
+    /// Whether it knows [`ToHost::Switching`](crate::wire::ToHost::Switching).
+    #[serde(default)]
+    pub takes_switching: bool,
 }

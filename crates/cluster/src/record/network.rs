@@ -78,6 +78,12 @@ pub struct NetworkPolicy {
     /// Whether nothing passes at all.
     #[serde(default)]
     pub blocked: bool,
+    /// Whether a guest may send from its own network addresses only.
+    #[serde(default)]
+    pub spoof_guard: bool,
+    /// Whether the host answers for addresses that it knows instead of asking everybody.
+    #[serde(default)]
+    pub arp_suppression: bool,
 }
 
 /// A part of a private VLAN (RFC 5517).
@@ -149,6 +155,8 @@ impl Default for NetworkPolicy {
             shaping_out: None,
             teaming: Teaming::default(),
             blocked: false,
+            spoof_guard: false,
+            arp_suppression: false,
         }
     }
 }

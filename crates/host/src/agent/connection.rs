@@ -73,6 +73,7 @@ pub(super) async fn greet(stream: Stream) -> Result<Caller, HelloError> {
         Some(
             ToHost::Mounts(_)
             | ToHost::Networks(_)
+            | ToHost::Switching(_)
             | ToHost::Request { .. }
             | ToHost::Cancel { .. }
             | ToHost::Register(_)

@@ -91,6 +91,10 @@ pub(super) async fn serve<D: Driver>(
             let report = switch_of(desk).map(|desk| StreamReply::Switch(desk.report()));
             reply(&mut stream, &report.unwrap_or_else(StreamReply::Refused)).await
         }
+        Some(StreamRequest::Flows(question)) => {
+            let flows = switch_of(desk).map(|desk| StreamReply::Flows(desk.flows(question)));
+            reply(&mut stream, &flows.unwrap_or_else(StreamReply::Refused)).await
+        }
         Some(StreamRequest::Trace(question)) => {
             let answer = switch_of(desk).and_then(|desk| desk.trace(&question));
             reply(&mut stream, &answer.map_or_else(StreamReply::Refused, StreamReply::Trace)).await

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use racknest_cluster::wire::switching::{CaptureRequest, SwitchReport, TraceAnswer, TraceQuestion};
+use racknest_cluster::wire::switching::{
+    CaptureRequest, FlowQuestion, FlowReport, SwitchReport, TraceAnswer, TraceQuestion,
+};
 use racknest_types::fault::Fault;
 use tokio::sync::mpsc;
 
@@ -39,6 +41,12 @@ impl Desk {
     #[must_use]
     pub fn report(&self) -> SwitchReport {
         self.0.panel().report(self.0.clock.millis())
+    }
+
+    /// Who talks to whom, most bytes first.
+    #[must_use]
+    pub fn flows(&self, question: FlowQuestion) -> Vec<FlowReport> {
+        self.0.panel().flows(self.0.clock.millis(), question)
     }
 
     /// What would become of a frame. Nothing changes by it.

@@ -93,11 +93,26 @@ impl Groups {
                 unknown: None,
             },
             shaping_in: policy.shaping_in.map(shaping),
-            shaping_out: policy.shaping_out.map(shaping),
+            // What is sent to a guest waits until it may go, instead of being dropped by the switch.
+            shaping_out: None,
             team: Some(team(&policy.teaming, uplinks).into()),
             is_blocked: policy.blocked,
             ..config
         })
+    }
+}
+
+impl Groups {
+    /// Whether the guest of a NIC is held to its addresses, and whether its questions for addresses
+    /// are answered.
+    pub(super) fn protection_of(&self, nic: &Nic) -> (bool, bool) {
+        let policy = self.0.get(&nic.network).map(|group| &group.policy);
+        policy.map_or((false, false), |policy| (policy.spoof_guard, policy.arp_suppression))
+    }
+
+    /// What the guest of a NIC may be sent.
+    pub(super) fn shaping_of(&self, nic: &Nic) -> Option<rate::Shaping> {
+        self.0.get(&nic.network).and_then(|group| group.policy.shaping_out).map(shaping)
     }
 }
 

@@ -14,8 +14,8 @@ use racknest_cluster::wire::PortGroup;
 use racknest_switch::frame::Tag;
 use racknest_switch::offload::{self, Offload};
 use racknest_switch::{
-    DropReason, Egress, Frame, MacAddress, Packet, PortConfig, PortId, PortMode, PortRole, Switch,
-    TagAction, Verdict, VlanId,
+    DropReason, Egress, Frame, MacAddress, Packet, PortConfig, PortCounters, PortId, PortMode,
+    PortRole, Switch, TagAction, Verdict, VlanId,
 };
 use racknest_types::id::{NetworkId, VmId};
 use racknest_underlay::NicName;
@@ -25,6 +25,10 @@ use tokio::sync::mpsc;
 use super::card::Card;
 use super::gateway::Ports;
 use super::groups::Groups;
+use super::mirrors::Mirrors;
+use super::protection::Protection;
+use super::watching::Watch;
+use super::wires::Wires;
 use super::{Heard, Sent, Shared, address};
 use crate::layout::Layout;
 
@@ -44,9 +48,9 @@ const CORRECTION_PAUSE_MS: u64 = 200;
 /// The switch and what is plugged into it.
 #[derive(Debug)]
 pub(super) struct Panel {
-    layout: Layout,
+    pub(super) layout: Layout,
     /// Whom the cards hand over to what their guests send.
-    shared: Weak<Shared>,
+    pub(super) shared: Weak<Shared>,
     pub(super) switch: Switch,
     pub(super) uplinks: Vec<(NicName, PortId)>,
     pub(super) groups: Groups,
@@ -63,7 +67,13 @@ pub(super) struct Panel {
     /// Room for one frame of those that a larger one becomes.
     scratch: Vec<u8>,
     /// Ports with frames that wait.
-    waiting: Vec<PortId>,
+    pub(super) waiting: Vec<PortId>,
+    /// What passed by guests that are gone.
+    pub(super) gone: PortCounters,
+    pub(super) watch: Watch,
+    pub(super) wires: Wires,
+    pub(super) protection: Protection,
+    pub(super) mirrors: Mirrors,
 }
 
 /// A NIC of a guest.
@@ -113,6 +123,7 @@ impl Panel {
     pub(super) fn new(
         layout: Layout,
         nics: impl Iterator<Item = NicName>,
+        watch: Watch,
         shared: Weak<Shared>,
     ) -> Self {
         // No guest knows it, so none can make the table slow.
@@ -125,7 +136,7 @@ impl Panel {
             (nic, port)
         });
         let uplinks = uplinks.collect();
-        Self {
+        let mut panel = Self {
             groups: Groups::load(&layout),
             layout,
             shared,
@@ -139,7 +150,14 @@ impl Panel {
             egress: Vec::new(),
             scratch: Vec::new(),
             waiting: Vec::new(),
-        }
+            gone: PortCounters::default(),
+            watch,
+            wires: Wires::default(),
+            protection: Protection::default(),
+            mirrors: Mirrors::default(),
+        };
+        panel.apply_settings(0);
+        panel
     }
 
     /// The port of a physical NIC.
@@ -156,6 +174,9 @@ impl Panel {
         let before = self.places();
         for (nic, port) in &self.uplinks {
             self.switch.set_link(*port, is_up(nic));
+            if !is_up(nic) {
+                self.watch.forget_port(*port);
+            }
         }
         self.announce_new(&before, send);
     }
@@ -187,6 +208,10 @@ impl Panel {
                 }
             }
         }
+        for id in self.ports.keys().copied().collect::<Vec<_>>() {
+            self.connect_wire(id);
+            self.protect(now_ms, id);
+        }
         self.announce_new(&before, send);
     }
 
@@ -216,6 +241,7 @@ impl Panel {
         }
         self.expect(vm, nics);
         self.parked.retain(|(of, key), _| *of != vm || nics.iter().any(|nic| nic.key == *key));
+        self.connect_mirrors(now_ms);
         self.announce_new(&before, send);
     }
 
@@ -257,6 +283,8 @@ impl Panel {
             corrected_ms: 0,
         };
         self.ports.insert(id, plugged);
+        self.connect_wire(id);
+        self.protect_fresh(now_ms, id);
     }
 
     /// Lets the cards of these NICs connect that have no port.
@@ -313,7 +341,12 @@ impl Panel {
 
     /// Removes a port; the card that was plugged in is parked.
     fn remove(&mut self, id: PortId) {
+        if let Some(counters) = self.switch.counters(id) {
+            self.gone.add(counters);
+        }
         self.switch.remove_port(id);
+        self.wires.unplug(id);
+        self.unprotect(id);
         let Some(port) = self.ports.remove(&id) else { return };
         self.by_path.remove(&port.path);
         if let Some(card) = port.card {
@@ -385,6 +418,7 @@ impl Panel {
     ) {
         let mut egress = std::mem::take(&mut self.egress);
         let verdict = self.switch.forward_packet(now_ms, from, packet, &mut egress);
+        self.note(now_ms, from, packet.frame(), (verdict, &egress));
         if verdict == Verdict::Dropped(DropReason::OtherUplink) {
             self.correct(now_ms, packet.frame(), &mut send);
         }
@@ -420,6 +454,7 @@ impl Panel {
 
     fn takes(&self, id: PortId, offload: &Offload) -> bool {
         match self.ports.get(&id) {
+            Some(_) if self.wires.holds(id) => false,
             Some(port) => port.card_in_use().is_some_and(|card| card.takes(offload)),
             // The other end of a wire does what is left to do; who watches wants to see frames.
             None => !self.taps.contains_key(&id) && self.gateways.network_at(id).is_none(),
@@ -436,6 +471,9 @@ impl Panel {
     ) {
         let mut room = [0; 4];
         let pieces = tag.pieces(frame, &mut room);
+        if self.hold(id, pieces) {
+            return;
+        }
         let sent = if let Some(port) = self.ports.get_mut(&id) {
             port.hand(id, offload, pieces, &mut self.waiting, send)
         } else if let Some(tap) = self.taps.get(&id) {
@@ -487,7 +525,7 @@ impl Plugged {
     }
 
     /// Gives a packet to the guest, behind those that wait: packets keep their order.
-    fn hand(
+    pub(super) fn hand(
         &mut self,
         id: PortId,
         offload: &Offload,

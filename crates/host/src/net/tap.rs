@@ -2,10 +2,12 @@
 //! others ask for.
 
 use racknest_cluster::wire::switching::{
-    PortEnd, SwitchCard, SwitchPort, SwitchReport, TraceAnswer, TraceQuestion,
+    PortEnd, SwitchCard, SwitchPort, SwitchReport, SwitchTotals, TraceAnswer, TraceQuestion,
 };
 use racknest_switch::forward::MirrorId;
-use racknest_switch::{DropReason, Mirror, PortConfig, PortId, PortMode, PortRole, Verdict};
+use racknest_switch::{
+    DropReason, Mirror, PortConfig, PortCounters, PortId, PortMode, PortRole, Verdict,
+};
 use racknest_types::fault::Fault;
 use tokio::sync::mpsc;
 
@@ -77,16 +79,45 @@ impl Panel {
                 age_ms: known.age_ms,
             })
         });
-        SwitchReport { ports: ports.collect(), cards: cards.collect() }
+        SwitchReport {
+            ports: ports.collect(),
+            cards: cards.collect(),
+            totals: self.totals(),
+            neighbours: self.neighbours(now_ms),
+        }
+    }
+
+    /// What passed by all guests.
+    fn totals(&self) -> SwitchTotals {
+        let mut sum = self.gone;
+        for counters in self.ports.keys().filter_map(|id| self.switch.counters(*id)) {
+            sum.add(counters);
+        }
+        let count = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
+        let snooper = self.switch.snooper();
+        let (flows, flows_missed) = self.watch.flows_kept();
+        SwitchTotals {
+            arp_answered: self.protection.answered(),
+            groups: snooper.map_or(0, |snooper| count(snooper.size())),
+            groups_refused: snooper.map_or(0, |snooper| snooper.refused()),
+            flows: count(flows),
+            flows_missed,
+            frames_in: sum.frames_in,
+            bytes_in: sum.bytes_in,
+            frames_out: sum.frames_out,
+            bytes_out: sum.bytes_out,
+            drops: drops(&sum),
+        }
     }
 
     fn port_report(&self, id: PortId) -> Option<SwitchPort> {
         let counters = self.switch.counters(id)?;
-        let drops = DropReason::ALL.map(|reason| (reason, counters.dropped(reason)));
-        let drops = drops.into_iter().filter(|(_, count)| *count > 0);
         let name = |port: PortId| {
             self.uplinks.iter().find(|(_, other)| *other == port).map(|(nic, _)| nic.to_string())
         };
+        let (faults, lost) = self.wires.faults(id);
+        let mut drops = drops(counters);
+        drops.extend((lost > 0).then(|| ("faulty_wire".to_owned(), lost)));
         Some(SwitchPort {
             end: self.end_of(id)?,
             network: self.ports.get(&id).map(|port| port.nic.network),
@@ -96,7 +127,8 @@ impl Panel {
             bytes_in: counters.bytes_in,
             frames_out: counters.frames_out,
             bytes_out: counters.bytes_out,
-            drops: drops.map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
+            drops,
+            faults,
         })
     }
 
@@ -118,11 +150,18 @@ impl Panel {
         })
     }
 
-    fn end_of(&self, id: PortId) -> Option<PortEnd> {
+    pub(super) fn end_of(&self, id: PortId) -> Option<PortEnd> {
         if let Some(port) = self.ports.get(&id) {
             return Some(PortEnd::Guest { vm: port.vm, nic: port.nic.key });
         }
         let uplink = self.uplinks.iter().find(|(_, port)| *port == id);
         uplink.map(|(nic, _)| PortEnd::Uplink(nic.to_string()))
     }
+}
+
+/// Drops by reason, of reasons that had any.
+fn drops(counters: &PortCounters) -> Vec<(String, u64)> {
+    let all = DropReason::ALL.map(|reason| (reason, counters.dropped(reason)));
+    let some = all.into_iter().filter(|(_, count)| *count > 0);
+    some.map(|(reason, count)| (reason.name().to_owned(), count)).collect()
 }

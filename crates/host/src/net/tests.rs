@@ -10,6 +10,8 @@ use racknest_underlay::{Fabric, FabricConfig, Underlay};
 
 use super::*;
 
+mod watching;
+
 struct Rack {
     directory: tempfile::TempDir,
     fabric: Fabric,
@@ -64,7 +66,7 @@ async fn switch(layout: &Layout, underlay: &Underlay) -> Network {
         let nic: NicName = nic.parse().unwrap();
         uplinks.push(Uplink { port: underlay.ethernet(&nic).await.unwrap(), nic });
     }
-    Network::start(layout, uplinks, underlay.links()).unwrap()
+    Network::start(underlay.name().as_str(), layout, uplinks, underlay.links()).unwrap()
 }
 
 impl Host {

@@ -50,12 +50,12 @@ struct Batch {
 /// The inventory in these records; a new one, saved, if there are none.
 pub(super) fn load(records: &mut Records, seed: u64) -> Result<Inventory, Fault> {
     let loaded = records.load()?;
-    let meta = loaded
+    let next_id = loaded
         .iter()
-        .find_map(|record| if let Record::Meta(meta) = record { Some(*meta) } else { None });
-    if let Some(meta) = meta {
+        .find_map(|record| if let Record::Meta(meta) = record { Some(meta.next_id) } else { None });
+    if let Some(next_id) = next_id {
         // The same seed must not draw the same UUIDs again after each restart.
-        return Inventory::load(loaded, seed.wrapping_add(meta.next_id))
+        return Inventory::load(loaded, seed.wrapping_add(next_id))
             .map_err(|error| Fault::system(format!("the store is damaged: {error}")));
     }
     if !loaded.is_empty() {

@@ -138,6 +138,7 @@ async fn greet(
         boot,
         agent,
         runs_hooks,
+        takes_switching,
         vms,
     } = answer.ok_or(ConnectionEnd::Closed)?
     else {
@@ -149,7 +150,8 @@ async fn greet(
     if answered != name {
         return Err(ConnectionEnd::Name { answered });
     }
-    let about = HostAbout { version: racknest, accelerator, boot, agent, runs_hooks };
+    let about =
+        HostAbout { version: racknest, accelerator, boot, agent, runs_hooks, takes_switching };
     Ok(HostHello { claim, driver, about, vms })
 }
 

@@ -3,6 +3,8 @@
 //! One line for each counter of each VM, host and cluster. A box with 100,000 VMs has a million
 //! such lines, so a scrape may leave the VMs out: `/metrics?vms=false`.
 
+mod switching;
+
 use std::collections::BTreeMap;
 
 use axum::extract::{Query, State as Extract};
@@ -16,6 +18,7 @@ use racknest_cluster::record::vm::PowerState;
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::time::Timestamp;
 
+use self::switching::Switching;
 use super::fault::Refusal;
 use crate::clock;
 use crate::session::login::Caller;
@@ -40,15 +43,25 @@ pub(super) async fn metrics(
     state.core.read(|inventory| {
         inventory.authorize(&caller.name, READ, inventory.root_folder().into())
     })?;
+    let switching = Switching::gather(&state).await;
     // With many VMs it takes a while, which is not for the threads that everybody shares.
     let written = tokio::task::spawn_blocking(move || {
-        state.core.read(|inventory| text(inventory, &state.statistics, clock::now(), with_vms))
+        state.core.read(|inventory| {
+            let mut exposition = exposition(inventory, &state.statistics, clock::now(), with_vms);
+            switching.write(inventory, with_vms, &mut exposition);
+            exposition.into_text()
+        })
     });
     let text = written.await.map_err(|error| Fault::system(format!("writing failed: {error}")))?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
 }
 
-fn text(inventory: &Inventory, statistics: &Statistics, now: Timestamp, with_vms: bool) -> String {
+fn exposition(
+    inventory: &Inventory,
+    statistics: &Statistics,
+    now: Timestamp,
+    with_vms: bool,
+) -> Exposition {
     let mut exposition = Exposition::default();
     exposition.gauge("build_info", "What runs here.", &[(vec![("version", crate::VERSION)], 1)]);
     counts(inventory, &mut exposition);
@@ -82,7 +95,7 @@ fn text(inventory: &Inventory, statistics: &Statistics, now: Timestamp, with_vms
         Some((labels, statistics.latest_of_cluster(now, &members)?))
     });
     exposition.samples(Scope::Cluster, &clusters.collect::<Vec<_>>());
-    exposition.into_text()
+    exposition
 }
 
 fn member(host: &HostRecord) -> Member {

@@ -300,7 +300,7 @@ fn unnamed(error: racknest_underlay::wire::ParseNameError) -> Fault {
 fn faults(trouble: &LinkTrouble) -> LinkFaults {
     let LinkTrouble { delay_us, jitter_us, loss_ppm, rate_bps } = *trouble;
     let one = Impairment { delay_us, jitter_us, loss_ppm, rate_bps, ..Impairment::default() };
-    LinkFaults { inward: one, outward: one, seed: 0 }
+    LinkFaults { inward: one, outward: one, seed: 0, ..LinkFaults::default() }
 }
 
 /// A drill without what happened, as lists have it.

@@ -29,6 +29,7 @@ use racknest_underlay::{
 use super::call::{Call, View};
 use super::convert::{Cut, count, datacenter, fits, reference, time};
 use super::routes::Routes;
+use super::timing;
 use super::usage::Usage;
 use super::{ha_view, task};
 
@@ -350,20 +351,32 @@ async fn list_links(call: Call<LinkList>) -> Result<Page<Link>, Fault> {
 }
 
 fn show_link(inventory: &Inventory, host: HostId, link: &LinkState) -> Link {
-    let is_whole = link.faults.is_none();
     Link {
         host: reference(inventory, host),
         nic: link.nic.to_string(),
         is_up: link.is_up,
-        faults: if is_whole { String::new() } else { link.faults.to_string() },
+        faults: words(&link.faults, link.is_waiting),
+        is_waiting: link.is_waiting,
         inward: trouble(&link.faults.inward),
         outward: trouble(&link.faults.outward),
         rx_bytes: link.received.bytes,
         tx_bytes: link.sent.bytes,
+        rx_frames: link.received.frames,
+        tx_frames: link.sent.frames,
+        dropped_frames: link.dropped_frames,
     }
 }
 
-const fn trouble(impairment: &Impairment) -> LinkTrouble {
+/// What is wrong with a cable, in words; nothing for one that is whole.
+pub(super) fn words(faults: &LinkFaults, is_waiting: bool) -> String {
+    match (faults.is_none(), is_waiting) {
+        (true, _) => String::new(),
+        (false, false) => faults.to_string(),
+        (false, true) => format!("{faults} (not now)"),
+    }
+}
+
+pub(super) const fn trouble(impairment: &Impairment) -> LinkTrouble {
     LinkTrouble {
         is_cut: impairment.is_cut,
         delay_us: impairment.delay_us,
@@ -387,10 +400,14 @@ fn show_adapter(inventory: &Inventory, host: HostId, state: StorageState) -> Lin
         nic: STORAGE_ADAPTER.to_owned(),
         is_up: state == StorageState::Connected,
         faults: faults.to_owned(),
+        is_waiting: false,
         inward: LinkTrouble::default(),
         outward: LinkTrouble::default(),
         rx_bytes: 0,
         tx_bytes: 0,
+        rx_frames: 0,
+        tx_frames: 0,
+        dropped_frames: 0,
     }
 }
 
@@ -398,6 +415,9 @@ async fn cut(call: Call<LinkCut>) -> Result<Link, Fault> {
     let (id, machine) = drilled(&call)?;
     let nic = nic(&call.name(1))?;
     if nic.as_str() == STORAGE_ADAPTER {
+        if timing::of_cut(&call.body)?.is_some() {
+            return Err(Fault::unsupported("a schedule for the cable of a storage adapter"));
+        }
         let lost = call.body.permanent;
         let state = if lost { StorageState::DeviceLost } else { StorageState::AllPathsDown };
         return set_storage(&call, id, &machine, state).await;
@@ -406,8 +426,15 @@ async fn cut(call: Call<LinkCut>) -> Result<Link, Fault> {
         let message = format!("NIC '{nic}': only {STORAGE_ADAPTER} can be lost for good");
         return Err(Fault::invalid(message));
     }
-    call.state.cables.cut(&machine, &nic).await?;
-    switched(&call, id, &machine, &nic, (EventKind::LinkCut, nic.to_string())).await
+    let Some(schedule) = timing::of_cut(&call.body)? else {
+        call.state.cables.cut(&machine, &nic).await?;
+        return switched(&call, id, &machine, &nic, (EventKind::LinkCut, nic.to_string())).await;
+    };
+    let faults =
+        LinkFaults { is_unplugged: true, schedule: Some(schedule), ..LinkFaults::default() };
+    call.state.cables.impair(&machine, &nic, faults).await?;
+    let what = (EventKind::LinkImpaired, format!("{nic}: {faults}"));
+    switched(&call, id, &machine, &nic, what).await
 }
 
 async fn restore(call: Call<LinkRestore>) -> Result<Link, Fault> {
@@ -440,17 +467,27 @@ async fn set_storage<O: Operation>(
 async fn slow(call: Call<LinkSlow>) -> Result<Link, Fault> {
     let (id, machine) = drilled(&call)?;
     let nic = nic(&call.name(1))?;
-    let wanted = impairment(&call.body)?;
     let before = find_link(&call, &machine, &nic).await?.faults;
-    let seed = call.body.seed.unwrap_or_default();
-    let faults = match call.body.one_way {
-        None => LinkFaults { inward: wanted, outward: wanted, seed },
-        Some(LinkWay::In) => LinkFaults { inward: wanted, outward: before.outward, seed },
-        Some(LinkWay::Out) => LinkFaults { inward: before.inward, outward: wanted, seed },
-    };
+    let faults = slowed(&before, &call.body)?;
     call.state.cables.impair(&machine, &nic, faults).await?;
     let what = (EventKind::LinkImpaired, format!("{nic}: {faults}"));
     switched(&call, id, &machine, &nic, what).await
+}
+
+/// What is wrong with a cable afterwards.
+pub(super) fn slowed(before: &LinkFaults, slowing: &LinkSlowing) -> Result<LinkFaults, Fault> {
+    let wanted = impairment(slowing)?;
+    let seed = slowing.seed.unwrap_or_default();
+    let faults = match slowing.one_way {
+        None => LinkFaults { inward: wanted, outward: wanted, seed, ..LinkFaults::default() },
+        Some(LinkWay::In) => {
+            LinkFaults { inward: wanted, outward: before.outward, seed, ..LinkFaults::default() }
+        }
+        Some(LinkWay::Out) => {
+            LinkFaults { inward: before.inward, outward: wanted, seed, ..LinkFaults::default() }
+        }
+    };
+    Ok(LinkFaults { schedule: timing::of_slowing(slowing)?, ..faults })
 }
 
 fn impairment(slowing: &LinkSlowing) -> Result<Impairment, Fault> {

@@ -76,6 +76,8 @@ fn show(inventory: &Inventory, network: &NetworkRecord) -> Network {
         firewall: Vec::new(),
         firewall_default: None,
         reservations: Vec::new(),
+        spoof_guard: policy.spoof_guard,
+        arp_suppression: policy.arp_suppression,
         vm_count: count(inventory.vms_attached(network.id)),
     };
     network_services::shown(inventory, network.services.as_ref(), shown)
@@ -118,6 +120,8 @@ fn changed(policy: &NetworkPolicy, patch: &NetworkPatch) -> Result<NetworkPolicy
     set(&mut new.mac_learning, patch.mac_learning);
     set(&mut new.teaming.failback, patch.failback);
     set(&mut new.blocked, patch.blocked);
+    set(&mut new.spoof_guard, patch.spoof_guard);
+    set(&mut new.arp_suppression, patch.arp_suppression);
     new.mtu = patch.mtu.unwrap_or(new.mtu);
     let limit = |known: Option<u32>, wanted: Option<u32>| match wanted {
         None => known,

@@ -32,7 +32,7 @@ use crate::state::State;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// The physical switch, in a way.
-const PHYSICAL: &str = "physical switch";
+pub(super) const PHYSICAL: &str = "physical switch";
 
 pub(super) fn mount(routes: Routes) -> Routes {
     routes
@@ -97,7 +97,7 @@ fn port(view: &View<'_>, text: &str) -> Result<(String, PortEnd), Fault> {
 }
 
 /// How an end is called.
-fn name(inventory: &Inventory, host: &str, end: &PortEnd) -> String {
+pub(super) fn name(inventory: &Inventory, host: &str, end: &PortEnd) -> String {
     match end {
         PortEnd::Guest { vm, nic } => format!("{}/{nic}", inventory.name((*vm).into())),
         PortEnd::Uplink(nic) => format!("{host}/{nic}"),
@@ -105,7 +105,7 @@ fn name(inventory: &Inventory, host: &str, end: &PortEnd) -> String {
 }
 
 /// The switches of the hosts that a filter names and that have one.
-async fn reports(
+pub(super) async fn reports(
     state: &State,
     hosts: Vec<String>,
     is_strict: bool,
@@ -127,7 +127,7 @@ async fn reports(
     Ok(reports)
 }
 
-fn hosts_of(view: &View<'_>, filter: &NetworkPortFilter) -> Result<Vec<String>, Fault> {
+pub(super) fn hosts_of(view: &View<'_>, filter: &NetworkPortFilter) -> Result<Vec<String>, Fault> {
     if let Some(vm) = &filter.vm {
         let vm = view.find_vm(vm)?;
         return Ok(vec![answering(view.inventory, view.inventory.vm(vm)?.host)?]);
@@ -173,6 +173,7 @@ async fn ports(call: Call<NetworkPorts>) -> Result<Page<NetworkPort>, Fault> {
                     frames_out: it.frames_out,
                     bytes_out: it.bytes_out,
                     drops: it.drops.iter().cloned().collect(),
+                    faults: it.faults.clone(),
                 });
             }
         }
@@ -202,7 +203,7 @@ async fn macs(call: Call<NetworkMacs>) -> Result<Page<NetworkMac>, Fault> {
     }))
 }
 
-fn written(mac: [u8; 6]) -> String {
+pub(super) fn written(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
@@ -352,6 +353,6 @@ async fn tcpdump(state: State, request: Request) -> Result<Response, Fault> {
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }
 
-fn unexpected(host: &str) -> Fault {
+pub(super) fn unexpected(host: &str) -> Fault {
     Fault::system(format!("host '{host}' answered something else"))
 }

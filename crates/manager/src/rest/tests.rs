@@ -4,4 +4,5 @@ mod network_services;
 mod operations;
 mod remediation;
 mod rig;
+mod switching;
 mod table;

@@ -62,7 +62,8 @@ impl Exposition {
             let metric = counter.metric();
             let name = format!("{PREFIX}_{}_{}", scope.name(), metric.name);
             let (what, by) = (counter.description(), scope.sentence());
-            self.head(&name, &format!("{what}, {by}: {} of vSphere.", counter.name()));
+            let help = format!("{what}, {by}: {} of vSphere.", counter.name());
+            self.head(&name, &help, "gauge");
             for (labels, sample) in samples {
                 if let Some(steps) = sample.values[counter.index()] {
                     let value = steps.saturating_mul(metric.multiply);
@@ -74,8 +75,18 @@ impl Exposition {
 
     /// Adds a family of whole numbers that go up and down. `racknest_` is put before its name.
     pub fn gauge(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, u64)]) {
+        self.family((name, "gauge"), help, samples);
+    }
+
+    /// Adds a family of whole numbers that only go up, until what they count starts again.
+    /// `racknest_` is put before its name, which ends with `_total`.
+    pub fn counter(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, u64)]) {
+        self.family((name, "counter"), help, samples);
+    }
+
+    fn family(&mut self, (name, kind): (&str, &str), help: &str, samples: &[(Labels<'_>, u64)]) {
         let name = format!("{PREFIX}_{name}");
-        self.head(&name, help);
+        self.head(&name, help, kind);
         for (labels, value) in samples {
             self.line(&name, labels, &value.to_string());
         }
@@ -87,9 +98,9 @@ impl Exposition {
         self.text
     }
 
-    fn head(&mut self, name: &str, help: &str) {
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
-        writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge")
+        writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}")
             .expect("writing to a string cannot fail");
     }
 
@@ -158,7 +169,8 @@ mod tests {
                 assert!(families.insert(name.to_owned()), "{name} comes twice");
                 family = name.to_owned();
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-                assert_eq!(rest, format!("{family} gauge"));
+                let kind = if family.ends_with("_total") { "counter" } else { "gauge" };
+                assert_eq!(rest, format!("{family} {kind}"));
             } else {
                 let (name, labels, value) = parse_line(line);
                 assert_eq!(name, family, "a sample outside of its family");
@@ -225,8 +237,9 @@ mod tests {
         exposition.samples(Scope::Host, &[(vec![("host", "esx01")], sample(1))]);
         exposition.samples(Scope::Cluster, &[]);
         exposition.gauge("tasks", "Tasks that are\nrunning.", &[(vec![], 3)]);
+        exposition.counter("frames_total", "Frames.", &[(vec![], 4)]);
         let parsed = parse(&exposition.into_text());
-        assert_eq!(parsed.len(), COUNTERS + COUNTERS - 1 + COUNTERS + 1);
+        assert_eq!(parsed.len(), COUNTERS + COUNTERS - 1 + COUNTERS + 2);
         let value = |name: &str, labels: &[(&'static str, &str)]| {
             let labels = labels.iter().map(|(label, value)| ((*label).into(), (*value).into()));
             parsed.get(&(name.to_owned(), labels.collect())).map(String::as_str)
@@ -241,5 +254,6 @@ mod tests {
         assert_eq!(value("racknest_vm_memory_granted_bytes", &labels(odd, "vm-2")), None);
         assert_eq!(value("racknest_host_cpu_usage_ratio", &[("host", "esx01")]), Some("0.0001"));
         assert_eq!(value("racknest_tasks", &[]), Some("3"));
+        assert_eq!(value("racknest_frames_total", &[]), Some("4"));
     }
 }

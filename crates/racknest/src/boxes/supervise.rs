@@ -28,6 +28,9 @@ pub(crate) const MANAGER: &str = "vcenter";
 /// off.
 const GATEWAY: &str = "gateway";
 
+/// How the physical switch calls itself on its cables.
+const PHYSICAL_SWITCH: &str = "physical-switch";
+
 /// Threads that carry bytes; a box has two cores.
 const WORKER_THREADS: usize = 2;
 
@@ -140,6 +143,7 @@ impl Running {
         };
         let power = Power::start(power).context("the box gets no power")?;
         fabric.serve_power(power.clone());
+        fabric.announce(PHYSICAL_SWITCH);
         let gateway = start_gateway(&fabric, &file.underlay()).await?;
         let running = Self { file, fabric, power, gateway };
         running.plug(home, &[]).await?;

@@ -86,6 +86,10 @@ const TABLE: &[(&str, &[Column])] = &[
         ],
     ),
     (
+        "vm_wire_list",
+        &[("VM", "vm"), ("NIC", "nic"), ("PLUGGED IN", "is_up"), ("FAULTS", "faults")],
+    ),
+    (
         "link_list",
         &[
             ("HOST", "host"),
@@ -94,6 +98,7 @@ const TABLE: &[(&str, &[Column])] = &[
             ("FAULTS", "faults"),
             ("RECEIVED", "rx_bytes:bytes"),
             ("SENT", "tx_bytes:bytes"),
+            ("DROPPED", "dropped_frames"),
         ],
     ),
     (
@@ -216,6 +221,7 @@ const TABLE: &[(&str, &[Column])] = &[
             ("OUT", "frames_out"),
             ("BYTES OUT", "bytes_out:bytes"),
             ("DROPPED", "drops:pairs"),
+            ("FAULTS", "faults"),
         ],
     ),
     (
@@ -269,6 +275,58 @@ const TABLE: &[(&str, &[Column])] = &[
             ("GOES BY", "exit"),
             ("TAG", "tag"),
             ("DROPPED", "dropped"),
+        ],
+    ),
+    (
+        "network_neighbours",
+        &[
+            ("AT", "at"),
+            ("NEIGHBOUR", "system"),
+            ("ITS PORT", "port"),
+            ("PORT IS", "port_description"),
+            ("PROTOCOL", "protocol"),
+            ("RUNS", "description"),
+            ("CHASSIS", "chassis"),
+        ],
+    ),
+    (
+        "network_topology",
+        &[
+            ("FROM", "from"),
+            ("TO", "to"),
+            ("NETWORK", "network"),
+            ("UP", "is_up"),
+            ("FAULTS", "faults"),
+            ("SENT", "sent_bytes:bytes"),
+            ("RECEIVED", "received_bytes:bytes"),
+            ("DROPPED", "dropped_frames"),
+        ],
+    ),
+    (
+        "network_mirror_list",
+        &[
+            ("NAME", "name"),
+            ("NUMBER", "number"),
+            ("FROM", "from"),
+            ("VLAN", "vlan"),
+            ("DIRECTION", "direction"),
+            ("TO", "to"),
+        ],
+    ),
+    (
+        "network_flows",
+        &[
+            ("PROTOCOL", "protocol"),
+            ("FROM", "source"),
+            ("TO", "destination"),
+            ("ENTERS BY", "entry"),
+            ("LEAVES BY", "exit"),
+            ("VLAN", "vlan"),
+            ("FRAMES", "frames"),
+            ("BYTES", "bytes:bytes"),
+            ("BIT/S", "rate_bps"),
+            ("AGE S", "age_seconds"),
+            ("SILENT S", "silent_seconds"),
         ],
     ),
     ("folder_list", &[("PATH", "path"), ("HOLDS", "holds"), ("ID", "id")]),

@@ -4,20 +4,23 @@
 //! open the box's socket is its owner, and the socket knows machines by name.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use racknest_api::v1::drill::{DrillKind, NewDrill};
-use racknest_api::v1::host::{LinkSlowing, LinkWay};
+use racknest_api::v1::host::{LinkCutting, LinkSlowing, LinkWay};
 use racknest_types::fault::Fault;
+use racknest_types::impairment::Schedule;
 use racknest_underlay::{
     Control, Impairment, LinkFaults, MachineName, NicName, PowerState, StorageState,
 };
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::boxes::supervise::MANAGER;
 use crate::boxes::{BoxHome, ask};
 use crate::client::{CallError, Client};
-use crate::print;
+use crate::{clock, print};
 
 /// The desk of a box on this machine.
 #[derive(Debug)]
@@ -76,7 +79,17 @@ impl Desk {
             "link_cut" if body["permanent"] == true => {
                 control.set_storage(machine, StorageState::DeviceLost).await
             }
-            "link_cut" => control.cut(machine, nic).await,
+            "link_cut" => {
+                let cutting: LinkCutting = read(body)?;
+                match schedule(cutting.after_us, cutting.for_us, cutting.every_us, cutting.times)? {
+                    None => control.cut(machine, nic).await,
+                    schedule @ Some(_) => {
+                        let (is_unplugged, whole) = (true, LinkFaults::default());
+                        let faults = LinkFaults { is_unplugged, schedule, ..whole };
+                        control.impair(machine, nic, faults).await
+                    }
+                }
+            }
             "link_restore" => {
                 control.restore(machine, nic).await?;
                 if nic.as_str() == racknest_underlay::STORAGE_ADAPTER {
@@ -85,9 +98,11 @@ impl Desk {
                 control.impair(machine, nic, LinkFaults::default()).await
             }
             _ => {
-                let slowing = serde_json::from_value(body.clone());
-                let slowing = slowing.map_err(|error| Fault::invalid(error.to_string()))?;
-                control.impair(machine, nic, faults(&slowing)).await
+                let slowing: LinkSlowing = read(body)?;
+                let LinkSlowing { after_us, for_us, every_us, times, .. } = slowing;
+                let schedule = schedule(after_us, for_us, every_us, times)?;
+                let faults = LinkFaults { schedule, ..faults(&slowing) };
+                control.impair(machine, nic, faults).await
             }
         }
     }
@@ -167,7 +182,8 @@ impl Desk {
                     rate_bps: drill.rate_bps.unwrap_or_default(),
                     ..Impairment::default()
                 };
-                let faults = LinkFaults { inward: one, outward: one, seed: 0 };
+                let faults =
+                    LinkFaults { inward: one, outward: one, seed: 0, ..LinkFaults::default() };
                 let faults = if is_on { faults } else { LinkFaults::default() };
                 self.control.impair(machine, nic, faults).await
             }
@@ -206,6 +222,28 @@ pub(crate) fn place_agent(client: &Client, id: &str, body: &mut Value) -> anyhow
     Ok(())
 }
 
+fn read<T: DeserializeOwned>(body: &Value) -> Result<T, Fault> {
+    serde_json::from_value(body.clone()).map_err(|error| Fault::invalid(error.to_string()))
+}
+
+/// When a fault is there, as the manager would say it.
+fn schedule(
+    after_us: Option<u64>,
+    for_us: Option<u64>,
+    every_us: Option<u64>,
+    times: Option<u32>,
+) -> Result<Option<Schedule>, Fault> {
+    if [after_us, for_us, every_us].iter().all(Option::is_none) && times.is_none() {
+        return Ok(None);
+    }
+    let ms = |us: u64| us / 1_000;
+    let start = clock::now() + Duration::from_micros(after_us.unwrap_or_default());
+    let (on_ms, every_ms) = (for_us.map(ms), every_us.map(ms));
+    let schedule = Schedule { start, on_ms, every_ms, times };
+    schedule.check().map_err(|error| Fault::invalid(error.to_string()))?;
+    Ok(Some(schedule))
+}
+
 fn faults(slowing: &LinkSlowing) -> LinkFaults {
     let one = Impairment {
         is_cut: slowing.cut,
@@ -218,8 +256,12 @@ fn faults(slowing: &LinkSlowing) -> LinkFaults {
     };
     let (none, seed) = (Impairment::default(), slowing.seed.unwrap_or_default());
     match slowing.one_way {
-        None => LinkFaults { inward: one, outward: one, seed },
-        Some(LinkWay::In) => LinkFaults { inward: one, outward: none, seed },
-        Some(LinkWay::Out) => LinkFaults { inward: none, outward: one, seed },
+        None => LinkFaults { inward: one, outward: one, seed, ..LinkFaults::default() },
+        Some(LinkWay::In) => {
+            LinkFaults { inward: one, outward: none, seed, ..LinkFaults::default() }
+        }
+        Some(LinkWay::Out) => {
+            LinkFaults { inward: none, outward: one, seed, ..LinkFaults::default() }
+        }
     }
 }

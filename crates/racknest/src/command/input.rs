@@ -27,7 +27,8 @@ const HIDDEN: &[&str] = &["after", "limit", "ticket", "wait_seconds"];
 const SECRETS: &[&str] = &["password", "old", "new"];
 
 /// Optional texts that stand by their place all the same: `racknest vm list 'web*'`.
-const OPTIONAL_BY_PLACE: &[(&str, &str)] = &[("datastore_browse", "path")];
+const OPTIONAL_BY_PLACE: &[(&str, &str)] =
+    &[("datastore_browse", "path"), ("network_flows", "vm"), ("vm_wire_list", "vm")];
 
 /// What else stands by its place, though it is no text: `racknest drill start fail_host esx03`.
 const BY_PLACE: &[(&str, &str)] = &[

@@ -71,6 +71,10 @@ fn is_by_name(id: &str) -> bool {
             | "network_ports"
             | "network_macs"
             | "network_trace"
+            | "network_neighbours"
+            | "network_flows"
+            | "network_topology"
+            | "vm_wire_list"
     )
 }
 

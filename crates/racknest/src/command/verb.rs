@@ -25,9 +25,11 @@ const ALIASES: &[(&str, &[&str])] = &[
 /// Second words that have verbs below them, and what those do.
 const LEVELS: &[(&str, &str)] = &[
     ("group", "List, create, edit and delete groups of VMs or hosts that rules speak of"),
+    ("mirror", "List, create and delete sessions that copy what passes by ports"),
     ("maintenance", "Enter and exit maintenance mode"),
     ("rule", "List, create, enable, disable and delete rules over where VMs run"),
     ("snapshot", "List, create, revert to, rename and delete snapshots"),
+    ("wire", "Make the wires of NICs faulty, cut them, and make them whole"),
 ];
 
 /// Examples for the verbs whose own would not say enough, by the operation's id.
@@ -150,6 +152,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "racknest network edit web --subnet 10.1.0.0/24 --dns-domain lab --nat true",
             "racknest network edit db --routed true --firewall allow,from=web,protocol=tcp,ports=5432 --firewall-default deny",
             "racknest network edit web --reservation 02:00:00:00:00:01=10.1.0.9,name=printer",
+            "racknest network edit web --spoof-guard true --arp-suppression true",
         ],
     ),
     (
@@ -172,6 +175,24 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["racknest network ports --host esx01", "racknest network ports --vm web01"],
     ),
     ("network_trace", &["racknest network trace web01 db01"]),
+    ("network_flows", &["racknest network flows", "racknest network flows web01 --limit 10"]),
+    (
+        "network_mirror_create",
+        &[
+            "racknest network mirror create watch --from web01 --from db01 --to-vm sensor",
+            "racknest network mirror create tape --vlan 100 --file 64MiB",
+            "racknest network mirror create out --from esx01/vmnic0 --to-address 192.0.2.7:4789",
+        ],
+    ),
+    (
+        "network_configure",
+        &[
+            "racknest network configure --collector 192.0.2.7:4739 --sampling 10",
+            "racknest network configure --collector none",
+            "racknest network configure --snooping true",
+            "racknest network configure --discovery listen --discovery-protocol cdp",
+        ],
+    ),
     (
         "network_tcpdump",
         &[
@@ -187,14 +208,28 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "racknest link cut esx03 vmnic0 vmnic1",
             "racknest link cut esx03 vmhba0               (the storage path)",
             "racknest link cut esx03 vmhba0 --permanent",
+            "racknest link cut esx03 vmnic0 --for 5s --every 20s --times 10     (it flaps)",
         ],
     ),
+    (
+        "vm_wire_slow",
+        &[
+            "racknest vm wire slow web01 0 --delay 50ms --jitter 10ms --loss 2%",
+            "racknest vm wire slow web01 0 --cut --one-way in --for 10s --every 1min --times 5",
+        ],
+    ),
+    (
+        "vm_wire_cut",
+        &["racknest vm wire cut web01 0", "racknest vm wire cut web01 0 --after 10s --for 30s"],
+    ),
+    ("vm_wire_restore", &["racknest vm wire restore web01 0"]),
     ("link_restore", &["racknest link restore esx03 vmnic0 vmnic1 vmhba0"]),
     (
         "link_slow",
         &[
             "racknest link slow esx03 vmnic0 --delay 50ms --jitter 10ms --loss 2% --rate 10mbit",
             "racknest link slow esx03 vmnic0 vmnic1 --cut --one-way in",
+            "racknest link slow esx03 vmnic0 --loss 20% --seed 7 --for 10s --every 1min",
         ],
     ),
     (
@@ -246,6 +281,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("cluster", "lab"),
     ("datastore", "datastore1"),
     ("network", "'VM Network'"),
+    ("mirror", "watch"),
     ("nic", "vmnic0"),
     ("pool", "gold"),
     ("parent", "lab"),
@@ -412,6 +448,9 @@ impl Verb {
                     | "leases"
                     | "firewall"
                     | "forwards"
+                    | "neighbours"
+                    | "flows"
+                    | "topology"
             )
         )
     }

@@ -180,6 +180,7 @@ impl World {
             | ToHost::Hello { .. }
             | ToHost::Mounts(_)
             | ToHost::Networks(_)
+            | ToHost::Switching(_)
             | ToHost::Hook(_)
             | ToHost::Ping => {}
         }

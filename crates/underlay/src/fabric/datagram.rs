@@ -59,7 +59,7 @@ fn carry(plant: &Arc<Plant>, from: &Machine, sender: &Header, packet: &[u8]) {
 /// Puts a datagram on faulty cables.
 fn delay(plant: &Arc<Plant>, out: &Link, back: &Link, parcel: &Parcel<'_>) {
     let Parcel { sender, to, port, payload } = parcel;
-    let arrivals = plant.line.pass(out, back, payload.len());
+    let arrivals = Link::pass(out, back, plant.line.now(), payload.len());
     if arrivals.is_empty() {
         to.count_dropped();
     }

@@ -13,15 +13,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::fabric::link::Link;
-use crate::fabric::shaper::Arrivals;
-
 /// How many packets may be on their way: about 100 MB of full frames. Whatever comes then is lost.
 const PACKETS_MAX: usize = 65_536;
 
 /// Packets with the time of their arrival.
 #[derive(Debug)]
-pub(crate) struct DelayLine {
+pub struct DelayLine {
     start: Instant,
     // Guards a heap; held for one push or pop.
     packets: Mutex<Packets>,
@@ -45,12 +42,14 @@ struct Packet {
 
 impl DelayLine {
     /// An empty one, at time 0.
-    pub(crate) fn new() -> Self {
+    #[must_use]
+    pub fn new() -> Self {
         Self { start: Instant::now(), packets: Mutex::default(), sooner: Notify::new() }
     }
 
     /// Microseconds since the start.
-    pub(crate) fn now(&self) -> u64 {
+    #[must_use]
+    pub fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
@@ -59,17 +58,8 @@ impl DelayLine {
         self.start + Duration::from_micros(at)
     }
 
-    /// The times at which a packet arrives that is sent now over these two cables.
-    pub(crate) fn pass(&self, out: &Link, back: &Link, bytes: usize) -> Vec<u64> {
-        let now = self.now();
-        let whole = |at| Arrivals { first: Some(at), second: None };
-        let sent = if out.is_faulty() { out.pass_outward(now, bytes) } else { whole(now) };
-        let arrive = |at| if back.is_faulty() { back.pass_inward(at, bytes) } else { whole(at) };
-        sent.iter().flat_map(|at| arrive(at).iter()).collect()
-    }
-
-    /// Puts a packet in; whether there was room.
-    pub(crate) fn put(&self, arrival: u64, deliver: impl FnOnce() + Send + 'static) -> bool {
+    /// Puts a packet in, which `deliver` hands over when it arrives; whether there was room.
+    pub fn put(&self, arrival: u64, deliver: impl FnOnce() + Send + 'static) -> bool {
         let mut packets = self.packets();
         if packets.heap.len() >= PACKETS_MAX {
             return false;
@@ -86,7 +76,7 @@ impl DelayLine {
     }
 
     /// Delivers for as long as it is polled.
-    pub(crate) async fn run(&self) {
+    pub async fn run(&self) {
         loop {
             let next = self.packets().heap.peek().map(|packet| packet.arrival);
             match next {
@@ -117,6 +107,12 @@ impl DelayLine {
 
     fn packets(&self) -> MutexGuard<'_, Packets> {
         self.packets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for DelayLine {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

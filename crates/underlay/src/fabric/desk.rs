@@ -12,7 +12,7 @@ use crate::fabric::record::Group;
 use crate::packet::PacketSocket;
 use crate::wire::{
     ITEMS_PER_REPLY, LinkState, MESSAGE_MAX, Order, OutletState, Reply, StagedProgram, StorageLink,
-    VERSION, encode,
+    SwitchNeighbour, VERSION, encode,
 };
 
 /// Serves orders until whoever gives them hangs up.
@@ -42,6 +42,7 @@ async fn serve_orders(plant: &Plant, socket: &PacketSocket, version: u32) -> io:
             Ok(Outcome::Links(links)) => tell_links(socket, links).await?,
             Ok(Outcome::Power(outlets)) => tell_power(socket, outlets).await?,
             Ok(Outcome::Storage(adapters)) => tell_storage(socket, adapters).await?,
+            Ok(Outcome::Neighbours(neighbours)) => tell_neighbours(socket, neighbours).await?,
             Ok(Outcome::Program(program)) => reply(socket, &Reply::Program(program)).await?,
             Ok(Outcome::Groups(groups)) => reply(socket, &Reply::Groups { groups }).await?,
             Err(fault) => reply(socket, &Reply::Failed(fault)).await?,
@@ -55,6 +56,7 @@ enum Outcome {
     Links(Vec<LinkState>),
     Storage(Vec<StorageLink>),
     Groups(Vec<Group>),
+    Neighbours(Vec<SwitchNeighbour>),
     Power(Vec<OutletState>),
     Program(StagedProgram),
 }
@@ -70,6 +72,7 @@ async fn serve_order(plant: &Plant, order: Order) -> Result<Outcome, Fault> {
         Order::Storage { machine, state } => plant.set_storage(&machine, state).await?,
         Order::Partition { groups } => plant.partition(groups).await?,
         Order::Groups => return Ok(Outcome::Groups(plant.groups().await)),
+        Order::Neighbours => return Ok(Outcome::Neighbours(plant.switch.neighbours())),
         Order::StorageLinks => return Ok(Outcome::Storage(plant.storage_links())),
         Order::Links => return Ok(Outcome::Links(plant.links())),
         Order::Power => return Ok(Outcome::Power(plant.power()?.list())),
@@ -112,6 +115,16 @@ async fn tell_power(socket: &PacketSocket, outlets: Vec<OutletState>) -> io::Res
 async fn tell_storage(socket: &PacketSocket, adapters: Vec<StorageLink>) -> io::Result<()> {
     for (adapters, more) in pages(adapters) {
         reply(socket, &Reply::Storage { adapters, more }).await?;
+    }
+    Ok(())
+}
+
+async fn tell_neighbours(
+    socket: &PacketSocket,
+    neighbours: Vec<SwitchNeighbour>,
+) -> io::Result<()> {
+    for (neighbours, more) in pages(neighbours) {
+        reply(socket, &Reply::Neighbours { neighbours, more }).await?;
     }
     Ok(())
 }

@@ -4,13 +4,18 @@
 //! every other card, also to a second card of the same host: a virtual switch must drop what comes
 //! back to it.
 
+mod discovery;
+
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use racknest_switch::neighbour::is_link_local;
 use racknest_switch::offload::{self, Offload};
-use racknest_switch::{Egress, Packet, PortId, PortMode, Switch, TagAction};
+use racknest_switch::{Egress, MacAddress, Packet, PortId, PortMode, Switch, TagAction};
+use tokio::sync::Notify;
 
+use self::discovery::Discovery;
 use crate::clock::Stopwatch;
 use crate::fabric::link::Link;
 use crate::fabric::plant::Plant;
@@ -29,6 +34,8 @@ pub(crate) struct PhysicalSwitch {
     clock: Stopwatch,
     // Guards table and ports; held for one decision, never while sending.
     core: Mutex<Core>,
+    /// A port came up.
+    fresh: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +43,7 @@ struct Core {
     switch: Switch,
     wires: BTreeMap<PortId, Arc<Wire>>,
     ports: BTreeMap<(MachineName, NicName), PortId>,
+    discovery: Discovery,
 }
 
 /// A card that is plugged in.
@@ -83,6 +91,16 @@ impl PhysicalSwitch {
         let key = (link.machine().clone(), link.nic().clone());
         if let Some(&port) = core.ports.get(&key) {
             core.switch.set_link(port, link.is_up());
+            self.note_link(&mut core, port, link);
+        }
+    }
+
+    fn note_link(&self, core: &mut Core, port: PortId, link: &Link) {
+        if link.is_up() {
+            core.discovery.handle_up(port);
+            self.fresh.notify_one();
+        } else {
+            core.discovery.handle_down(port);
         }
     }
 
@@ -93,12 +111,14 @@ impl PhysicalSwitch {
         core.ports.insert((link.machine().clone(), link.nic().clone()), port);
         let wire = Arc::new(Wire { socket, link });
         core.wires.insert(port, Arc::clone(&wire));
+        self.note_link(&mut core, port, &wire.link);
         Plugged { switch: self, port, wire }
     }
 
     fn unplug(&self, port: PortId, link: &Link) {
         let mut core = self.core();
         core.switch.remove_port(port);
+        core.discovery.handle_down(port);
         core.wires.remove(&port);
         let key = (link.machine().clone(), link.nic().clone());
         // The card may have been opened again before the former socket was seen closed.
@@ -123,11 +143,14 @@ impl PhysicalSwitch {
         sends.clear();
         let now_ms = self.clock.millis();
         let mut core = self.core();
-        let Core { switch, wires, .. } = &mut *core;
+        let Core { switch, wires, discovery, .. } = &mut *core;
         if packet.wire_size() > FRAME_MAX {
             return;
         }
         switch.forward_packet(now_ms, port, packet, out);
+        if is_from_neighbour(packet.frame()) && switch.is_open(port) {
+            discovery.hear(now_ms, port, packet.frame());
+        }
         for &egress in &*out {
             let wire = wires.get(&egress.port).expect("a port of the switch has a wire");
             sends.push(Send { egress, wire: Arc::clone(wire) });
@@ -156,7 +179,7 @@ impl PhysicalSwitch {
 
 impl Default for PhysicalSwitch {
     fn default() -> Self {
-        Self { clock: Stopwatch::start(), core: Mutex::default() }
+        Self { clock: Stopwatch::start(), core: Mutex::default(), fresh: Notify::new() }
     }
 }
 
@@ -164,6 +187,11 @@ impl Drop for Plugged<'_> {
     fn drop(&mut self) {
         self.switch.unplug(self.port, &self.wire.link);
     }
+}
+
+/// Whether a frame ends here, as announcements do.
+fn is_from_neighbour(frame: &[u8]) -> bool {
+    frame.first_chunk().is_some_and(|address| is_link_local(MacAddress::new(*address)))
 }
 
 /// Puts a packet on the cables of those who are to have it.
@@ -191,7 +219,7 @@ fn send(plant: &Arc<Plant>, from: &Wire, packet: &Packet<'_>, sends: &mut Vec<Se
 /// Puts a frame on faulty cables.
 fn delay(plant: &Arc<Plant>, from: &Wire, one: &Arc<Send>, frame: &[u8]) {
     let size = one.egress.tag.size_after(frame.len());
-    let arrivals = plant.line.pass(&from.link, &one.wire.link, size);
+    let arrivals = Link::pass(&from.link, &one.wire.link, plant.line.now(), size);
     if arrivals.is_empty() {
         plant.switch.lose(one.egress, &one.wire, size);
     }

@@ -2,39 +2,44 @@
 //!
 //! Everything that a machine says or hears passes one of its links, so this is the one place for
 //! what a cable does to traffic. It carries or it does not, and each direction may be slow, lossy
-//! or deaf by itself ([`Shaper`]). A whole cable costs one look at a flag.
+//! or deaf by itself ([`Way`]). A whole cable costs one look at a flag. Faults with a schedule are
+//! there or not; whoever follows the schedule says which ([`Link::set_active`]).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use racknest_types::rng::Rng;
 
-use crate::fabric::shaper::{Arrivals, Shaper};
-use crate::wire::impairment::{Impairment, LinkFaults};
 use crate::wire::{LinkState, MachineName, NicName, Traffic};
+use racknest_switch::cable::{Arrivals, Way};
+use racknest_types::impairment::{Impairment, LinkFaults};
 
 /// A cable, and what passed over it.
 #[derive(Debug)]
 pub(crate) struct Link {
     machine: MachineName,
     nic: NicName,
-    is_up: AtomicBool,
-    /// Whether the shapers do anything; while not, nobody takes their lock.
+    is_plugged: AtomicBool,
+    /// Whether a fault has pulled the plug all the same.
+    is_pulled: AtomicBool,
+    /// Whether the ways do anything; while not, nobody takes their lock.
     is_faulty: AtomicBool,
+    /// Whether its faults are there, by their schedule.
+    is_active: AtomicBool,
     /// Cables of different groups reach each other no more than if one were cut.
     group: AtomicU32,
     // Guards both directions; held for one decision.
-    shapers: Mutex<Shapers>,
+    ways: Mutex<Ways>,
     sent: Counter,
     received: Counter,
     dropped: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Shapers {
+struct Ways {
     faults: LinkFaults,
-    inward: Shaper,
-    outward: Shaper,
+    inward: Way,
+    outward: Way,
 }
 
 /// Counts independent of everything else, so relaxed ordering is enough.
@@ -50,10 +55,12 @@ impl Link {
         Self {
             machine,
             nic,
-            is_up: AtomicBool::new(is_up),
+            is_plugged: AtomicBool::new(is_up),
+            is_pulled: AtomicBool::new(false),
             is_faulty: AtomicBool::new(false),
+            is_active: AtomicBool::new(true),
             group: AtomicU32::new(0),
-            shapers: Mutex::default(),
+            ways: Mutex::default(),
             sent: Counter::default(),
             received: Counter::default(),
             dropped: AtomicU64::new(0),
@@ -69,23 +76,33 @@ impl Link {
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.is_up.load(Ordering::Acquire)
+        self.is_plugged.load(Ordering::Acquire) && !self.is_pulled.load(Ordering::Acquire)
     }
 
     pub(crate) fn set_up(&self, is_up: bool) {
-        self.is_up.store(is_up, Ordering::Release);
+        self.is_plugged.store(is_up, Ordering::Release);
     }
 
-    /// Makes the cable as bad as this from now on.
-    pub(crate) fn set_faults(&self, faults: LinkFaults) {
+    /// Makes the cable as bad as this from now on, while the faults are there.
+    pub(crate) fn set_faults(&self, faults: LinkFaults, is_active: bool) {
         let mut rng = Rng::from_seed(faults.seed ^ fingerprint(&self.machine, &self.nic));
-        let shapers = Shapers {
+        *self.ways() = Ways {
             faults,
-            inward: Shaper::new(faults.inward, rng.split()),
-            outward: Shaper::new(faults.outward, rng.split()),
+            inward: Way::new(faults.inward, rng.split()),
+            outward: Way::new(faults.outward, rng.split()),
         };
-        *self.shapers() = shapers;
-        self.is_faulty.store(!faults.is_none(), Ordering::Release);
+        self.set_active(is_active);
+    }
+
+    /// Has its faults be there or not. Whether that changed anything.
+    pub(crate) fn set_active(&self, is_active: bool) -> bool {
+        let faults = self.faults();
+        let is_faulty = is_active && !faults.is_carrying_all();
+        let is_pulled = is_active && faults.is_unplugged;
+        self.is_active.store(is_active, Ordering::Release);
+        let was_faulty = self.is_faulty.swap(is_faulty, Ordering::AcqRel);
+        let was_pulled = self.is_pulled.swap(is_pulled, Ordering::AcqRel);
+        (was_faulty, was_pulled) != (is_faulty, is_pulled)
     }
 
     pub(crate) fn is_faulty(&self) -> bool {
@@ -105,37 +122,50 @@ impl Link {
         if !self.is_faulty() {
             return true;
         }
-        let shapers = self.shapers();
-        !shapers.inward.impairment().blocks() && !shapers.outward.impairment().blocks()
+        let ways = self.ways();
+        !ways.inward.impairment().blocks() && !ways.outward.impairment().blocks()
+    }
+
+    /// The times at which a packet arrives that is sent now by one cable and goes on by another.
+    pub(crate) fn pass(out: &Self, back: &Self, now: u64, bytes: usize) -> Vec<u64> {
+        let whole = |at| Arrivals { first: Some(at), second: None };
+        let sent = if out.is_faulty() { out.pass_outward(now, bytes) } else { whole(now) };
+        let arrive = |at| if back.is_faulty() { back.pass_inward(at, bytes) } else { whole(at) };
+        sent.iter().flat_map(|at| arrive(at).iter()).collect()
     }
 
     /// When a packet arrives that the machine sends now.
     pub(crate) fn pass_outward(&self, now: u64, bytes: usize) -> Arrivals {
-        self.shapers().outward.pass(now, bytes)
+        self.ways().outward.pass(now, bytes)
     }
 
     /// When a packet arrives that reaches the machine's cable now.
     pub(crate) fn pass_inward(&self, now: u64, bytes: usize) -> Arrivals {
-        self.shapers().inward.pass(now, bytes)
+        self.ways().inward.pass(now, bytes)
     }
 
     /// When a chunk of a stream arrives that the machine sends now.
     pub(crate) fn pass_chunk_outward(&self, now: u64, bytes: usize) -> u64 {
-        self.shapers().outward.pass_chunk(now, bytes)
+        self.ways().outward.pass_chunk(now, bytes)
     }
 
     /// When a chunk of a stream arrives that reaches the machine's cable now.
     pub(crate) fn pass_chunk_inward(&self, now: u64, bytes: usize) -> u64 {
-        self.shapers().inward.pass_chunk(now, bytes)
+        self.ways().inward.pass_chunk(now, bytes)
     }
 
-    /// What is wrong with it.
+    /// What is wrong with it, now or by its schedule.
     pub(crate) fn faults(&self) -> LinkFaults {
-        self.shapers().faults
+        self.ways().faults
     }
 
-    fn shapers(&self) -> MutexGuard<'_, Shapers> {
-        self.shapers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is wrong with it at this moment.
+    pub(crate) fn faults_now(&self) -> LinkFaults {
+        if self.is_active.load(Ordering::Acquire) { self.faults() } else { LinkFaults::default() }
+    }
+
+    fn ways(&self) -> MutexGuard<'_, Ways> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The machine sent this many bytes in one frame.
@@ -160,6 +190,7 @@ impl Link {
             nic: self.nic.clone(),
             is_up: self.is_up(),
             faults: self.faults(),
+            is_waiting: !self.is_active.load(Ordering::Acquire),
             is_machine_on,
             sent: self.sent.read(),
             received: self.received.read(),
@@ -168,9 +199,9 @@ impl Link {
     }
 }
 
-impl Default for Shapers {
+impl Default for Ways {
     fn default() -> Self {
-        let whole = Shaper::new(Impairment::default(), Rng::from_seed(0));
+        let whole = Way::new(Impairment::default(), Rng::from_seed(0));
         Self { faults: LinkFaults::default(), inward: whole.clone(), outward: whole }
     }
 }

@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::fabric::link::Link;
 use crate::packet::PacketSocket;
-use crate::wire::impairment::LinkFaults;
 use crate::wire::{MachineName, NicName, Notice, Refusal, StorageState};
+use racknest_types::impairment::LinkFaults;
 
 /// How long a machine that comes back waits for its former connection to be noticed as dead. A
 /// killed process's sockets close before its death is reported, so this is about one wake-up.
@@ -102,9 +102,18 @@ impl Machine {
     }
 
     /// Makes a cable faulty or whole; streams over it hear of it.
-    pub(crate) fn set_link_faults(&self, link: &Link, faults: LinkFaults) {
-        link.set_faults(faults);
+    pub(crate) fn set_link_faults(&self, link: &Link, faults: LinkFaults, is_active: bool) {
+        link.set_faults(faults, is_active);
         self.cabling.send_modify(Cabling::look_again);
+    }
+
+    /// Has the faults of a cable be there or not. Whether that changed anything.
+    pub(crate) fn set_link_active(&self, link: &Link, is_active: bool) -> bool {
+        let is_news = link.set_active(is_active);
+        if is_news {
+            self.cabling.send_modify(Cabling::look_again);
+        }
+        is_news
     }
 
     /// Puts the machine and its cables into a group.

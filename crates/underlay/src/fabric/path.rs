@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::fabric::buffers::BUFFER_SIZE;
 use crate::fabric::link::Link;
 use crate::fabric::machine::{Cabling, Machine};
-use crate::wire::impairment::Impairment;
+use racknest_types::impairment::Impairment;
 
 /// The most of one stream that is on its way over a slow cable: TCP's usual largest window.
 const WINDOW_MAX: usize = 4 << 20;
@@ -123,7 +123,7 @@ impl Carrier {
     /// cable busy, and no more, because others wait behind it.
     pub(crate) fn window(&self) -> Window {
         let Some([from, to]) = &self.links else { return Window::WHOLE };
-        Window::of(&from.faults().outward).min(Window::of(&to.faults().inward))
+        Window::of(&from.faults_now().outward).min(Window::of(&to.faults_now().inward))
     }
 
     /// Counts a frame of this many bytes.

@@ -9,10 +9,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use racknest_types::fault::Fault;
-use tokio::sync::{Mutex, watch};
+use racknest_types::impairment::LinkFaults;
+use racknest_types::time::Timestamp;
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::timeout;
 
-use crate::clock::Stopwatch;
+use crate::clock::{self, Stopwatch};
 use crate::fabric::buffers::Buffers;
 use crate::fabric::delay_line::DelayLine;
 use crate::fabric::ethernet::PhysicalSwitch;
@@ -20,7 +22,6 @@ use crate::fabric::link::Link;
 use crate::fabric::machine::Machine;
 use crate::fabric::record::{Cable, Damage, Group};
 use crate::power::Power;
-use crate::wire::impairment::LinkFaults;
 use crate::wire::{
     LinkState, MachineName, NICS_MAX, NicName, Refusal, STORAGE_ADAPTER, StorageLink, StorageState,
 };
@@ -28,6 +29,9 @@ use crate::wire::{
 /// How long after the start of a fabric a machine may still be on its way: twice the longest pause
 /// between two attempts to connect.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// How often the wall clock is looked at while no schedule turns: it may have been set.
+const IDLE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Everything between the machines.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ pub(crate) struct Plant {
     links_file: PathBuf,
     power: watch::Sender<Option<Power>>,
     arrivals: watch::Sender<()>,
+    /// There are faults with another schedule.
+    scheduled: Notify,
     clock: Stopwatch,
 }
 
@@ -59,6 +65,7 @@ impl Plant {
             links_file,
             power: watch::Sender::new(None),
             arrivals: watch::Sender::new(()),
+            scheduled: Notify::new(),
             clock: Stopwatch::start(),
         }
     }
@@ -101,11 +108,13 @@ impl Plant {
             cabling.links.iter().map(|link| link.nic()).eq(nics)
         };
         if !has_same {
+            self.scheduled.notify_one();
             let links = nics.iter().map(|nic| {
                 machine.link(nic).unwrap_or_else(|| {
                     let cable = Cable { machine: name.clone(), nic: nic.clone() };
                     let link = Link::new(name.clone(), nic.clone(), !damage.is_cut(&cable));
-                    link.set_faults(damage.faults(&cable));
+                    let faults = damage.faults(&cable);
+                    link.set_faults(faults, faults.phase(clock::now()).is_on);
                     Arc::new(link)
                 })
             });
@@ -170,9 +179,60 @@ impl Plant {
         let cable = Cable { machine: name.clone(), nic: nic.clone() };
         let next = damage.with_faults(cable, faults);
         self.save(&mut damage, next).await?;
-        machine.set_link_faults(&link, faults);
+        machine.set_link_faults(&link, faults, faults.phase(clock::now()).is_on);
+        self.switch.set_link(&link);
+        self.scheduled.notify_one();
         tracing::info!(machine = %name, nic = %nic, %faults, "cable changed");
         Ok(())
+    }
+
+    /// Has faults come and go by their schedules, for as long as it is polled. Those that are gone for
+    /// good are forgotten.
+    pub(crate) async fn follow_schedules(&self) {
+        loop {
+            let next = self.apply_schedules().await;
+            let pause = next.map(|at| at.since(clock::now()));
+            tokio::select! {
+                () = tokio::time::sleep(pause.unwrap_or(IDLE_PAUSE).min(IDLE_PAUSE)) => {}
+                () = self.scheduled.notified() => {}
+            }
+        }
+    }
+
+    /// Brings all cables in line with their schedules; when the next of them turns.
+    async fn apply_schedules(&self) -> Option<Timestamp> {
+        let now = clock::now();
+        let mut next: Option<Timestamp> = None;
+        let mut over = Vec::new();
+        for (machine, link) in self.all_links() {
+            let faults = link.faults();
+            let phase = faults.phase(now);
+            if machine.set_link_active(&link, phase.is_on) {
+                self.switch.set_link(&link);
+                let (nic, is_on) = (link.nic(), phase.is_on);
+                tracing::info!(machine = %machine.name(), %nic, %faults, is_on, "cable changed");
+            }
+            match phase.until {
+                Some(until) => next = Some(next.map_or(until, |next| next.min(until))),
+                None if !phase.is_on => over.push((machine, link)),
+                None => {}
+            }
+        }
+        for (machine, link) in over {
+            let whole = LinkFaults::default();
+            // Until it could be saved it is only not there.
+            let _ = self.set_faults(machine.name(), link.nic(), whole).await;
+        }
+        next
+    }
+
+    fn all_links(&self) -> Vec<(Arc<Machine>, Arc<Link>)> {
+        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        let links = machines.values().flat_map(|machine| {
+            let links = machine.cabling().borrow().links.clone();
+            links.iter().map(|link| (Arc::clone(machine), Arc::clone(link))).collect::<Vec<_>>()
+        });
+        links.filter(|(_, link)| link.faults().schedule.is_some()).collect()
     }
 
     /// Cuts the way to a machine's storage, or restores it. Doing it twice is fine.

@@ -11,8 +11,8 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::whole_file;
-use crate::wire::impairment::LinkFaults;
 use crate::wire::{MachineName, NicName, StorageState};
+use racknest_types::impairment::LinkFaults;
 
 /// The version of the file. An older program must not guess what a newer one meant.
 const VERSION: u32 = 2;
@@ -199,7 +199,7 @@ impl Damage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::impairment::Impairment;
+    use racknest_types::impairment::Impairment;
 
     fn name(text: &str) -> MachineName {
         text.parse().unwrap()

@@ -137,7 +137,7 @@ async fn over_a_faulty_cable_it_goes_split() {
     let left = world.connect("esx01").await.ethernet(&nic(0)).await.unwrap();
     let right = world.connect("esx02").await.ethernet(&nic(0)).await.unwrap();
     let slow = Impairment { delay_us: 1_000, ..Impairment::default() };
-    let faults = LinkFaults { inward: slow, outward: slow, seed: 7 };
+    let faults = LinkFaults { inward: slow, outward: slow, seed: 7, ..LinkFaults::default() };
     world.fabric().impair(&machine("esx02"), &nic(0), faults).await.unwrap();
     let (offload, whole) = large(0xff, 1, 4_000);
     left.send(&offload, [&whole, &[], &[]]).await;

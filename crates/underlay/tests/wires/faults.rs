@@ -17,7 +17,7 @@ use crate::world::{World, in_time, machine, nic, open_to, pass};
 const DELAY: Duration = Duration::from_millis(60);
 
 fn both(impairment: Impairment) -> LinkFaults {
-    LinkFaults { inward: impairment, outward: impairment, seed: 7 }
+    LinkFaults { inward: impairment, outward: impairment, seed: 7, ..LinkFaults::default() }
 }
 
 fn inward(change: impl FnOnce(&mut Impairment)) -> LinkFaults {

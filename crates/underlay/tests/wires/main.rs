@@ -6,5 +6,6 @@ mod boxes;
 mod datagrams;
 mod ethernet;
 mod faults;
+mod schedules;
 mod streams;
 mod world;

@@ -35,7 +35,7 @@ impl Host {
         let layout = Layout::new(directory.path(), directory.path().join("r"));
         let port = underlay.ethernet(&nics[0]).await.unwrap();
         let uplinks = vec![Uplink { nic: nics[0].clone(), port }];
-        let network = Network::start(&layout, uplinks, underlay.links()).unwrap();
+        let network = Network::start("esx01", &layout, uplinks, underlay.links()).unwrap();
         Self { directory, _fabric: fabric, layout, network }
     }
 

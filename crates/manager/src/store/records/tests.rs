@@ -21,7 +21,7 @@ fn open(directory: &tempfile::TempDir) -> Records {
 #[test]
 fn records_come_back_in_the_order_of_their_ids() {
     let directory = tempfile::tempdir().unwrap();
-    let meta = Record::Meta(Meta { next_id: 11, last_change: 4 });
+    let meta = Record::Meta(Meta { next_id: 11, last_change: 4, ..Meta::default() });
     let role = RoleRecord {
         id: RoleId::from_raw(3),
         name: "Operator".into(),

@@ -1,4 +1,4 @@
-//! A shaper: what one direction of a cable does to each packet, and when it arrives.
+//! A cable: what each direction of it does to each packet, and when that arrives.
 //!
 //! It decides and does nothing: time comes in as microseconds, chance from a seed. A packet first
 //! waits until the cable is free (rate), then travels (delay and jitter). Packets keep their order;
@@ -6,9 +6,8 @@
 //!
 //! **Invariant:** the chunks of a stream leave in the order in which they came, and none is lost.
 
+use racknest_types::impairment::{Impairment, PPM};
 use racknest_types::rng::Rng;
-
-use crate::wire::impairment::{Impairment, PPM};
 
 /// How long a packet may wait for a narrow cable before it is dropped, as by a card's full queue.
 const QUEUE_MAX_US: u64 = 500_000;
@@ -26,8 +25,18 @@ const HOLD_BACK_US: u64 = 10_000;
 const SECOND_US: u128 = 1_000_000;
 
 /// One direction of a cable.
+///
+/// ```
+/// use racknest_switch::cable::Way;
+/// use racknest_types::impairment::Impairment;
+/// use racknest_types::rng::Rng;
+///
+/// let slow = Impairment { delay_us: 50_000, ..Impairment::default() };
+/// let mut way = Way::new(slow, Rng::from_seed(1));
+/// assert_eq!(way.pass(1_000, 60).first, Some(51_000));
+/// ```
 #[derive(Clone, Debug)]
-pub(crate) struct Shaper {
+pub struct Way {
     impairment: Impairment,
     rng: Rng,
     /// When the cable has sent all that was put on it.
@@ -38,28 +47,35 @@ pub(crate) struct Shaper {
 
 /// When a packet arrives: not at all, once or twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Arrivals {
-    pub(crate) first: Option<u64>,
-    pub(crate) second: Option<u64>,
+pub struct Arrivals {
+    /// When it arrives, in microseconds.
+    pub first: Option<u64>,
+    /// When it arrives again.
+    pub second: Option<u64>,
 }
 
 impl Arrivals {
-    pub(crate) fn iter(self) -> impl Iterator<Item = u64> {
+    /// The times, none to two.
+    pub fn iter(self) -> impl Iterator<Item = u64> {
         self.first.into_iter().chain(self.second)
     }
 }
 
-impl Shaper {
-    pub(crate) const fn new(impairment: Impairment, rng: Rng) -> Self {
+impl Way {
+    /// A direction that nothing has passed. Chance is drawn from `rng`.
+    #[must_use]
+    pub const fn new(impairment: Impairment, rng: Rng) -> Self {
         Self { impairment, rng, free_at: 0, last_arrival: 0 }
     }
 
-    pub(crate) const fn impairment(&self) -> &Impairment {
+    /// What it does.
+    #[must_use]
+    pub const fn impairment(&self) -> &Impairment {
         &self.impairment
     }
 
-    /// A datagram or frame of this size comes to the cable.
-    pub(crate) fn pass(&mut self, now: u64, bytes: usize) -> Arrivals {
+    /// When a datagram or frame of this size arrives that comes to the cable now, in microseconds.
+    pub fn pass(&mut self, now: u64, bytes: usize) -> Arrivals {
         let Impairment { loss_ppm, duplicate_ppm, reorder_ppm, .. } = self.impairment;
         if self.impairment.is_cut || self.happens(loss_ppm) {
             return Arrivals::default();
@@ -82,9 +98,9 @@ impl Shaper {
         Arrivals { first: Some(first), second }
     }
 
-    /// A chunk of a stream comes to the cable. The caller keeps the order of its stream, and asks
+    /// When a chunk of a stream arrives that comes to the cable now. The caller keeps the order of its stream, and asks
     /// only while nothing is cut.
-    pub(crate) fn pass_chunk(&mut self, now: u64, bytes: usize) -> u64 {
+    pub fn pass_chunk(&mut self, now: u64, bytes: usize) -> u64 {
         let mut sent = self.send(now, bytes);
         let mut wait = RETRANSMIT_US + 2 * u64::from(self.impairment.delay_us);
         let mut losses = 0;
@@ -126,13 +142,15 @@ impl Shaper {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
-    fn shaper(change: impl FnOnce(&mut Impairment)) -> Shaper {
+    fn shaper(change: impl FnOnce(&mut Impairment)) -> Way {
         let mut impairment = Impairment::default();
         change(&mut impairment);
         impairment.check().unwrap();
-        Shaper::new(impairment, Rng::from_seed(7))
+        Way::new(impairment, Rng::from_seed(7))
     }
 
     fn once(at: u64) -> Arrivals {
@@ -172,7 +190,7 @@ mod tests {
 
     #[test]
     fn losses_doubles_and_overtaking_come_as_often_as_asked() {
-        let count = |cable: &mut Shaper| {
+        let count = |cable: &mut Way| {
             let all: Vec<Arrivals> = (0..10_000).map(|n| cable.pass(n, 100)).collect();
             let lost = all.iter().filter(|arrivals| arrivals.first.is_none()).count();
             let twice = all.iter().filter(|arrivals| arrivals.second.is_some()).count();
