@@ -27,10 +27,10 @@
 mod look;
 mod mirror;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::frame::{MacAddress, TagAction};
+use crate::frame::{MacAddress, Tag, TagAction};
 use crate::packet::Packet;
 pub use crate::port::PortId;
 use crate::port::{DropReason, PortConfig, PortCounters, PortMode, PortRole};
@@ -91,8 +91,10 @@ pub struct Switch {
     members: BTreeMap<VlanId, Vec<PortId>>,
     trunks: Vec<PortId>,
     uplinks: Vec<PortId>,
-    /// Parts of private VLANs, and what they are parts of.
-    families: BTreeMap<VlanId, VlanId>,
+    /// Parts of private VLANs, what they are parts of, and how many ports say so.
+    families: BTreeMap<VlanId, (VlanId, usize)>,
+    /// The same, as it was told.
+    divided: BTreeMap<VlanId, VlanId>,
     /// Guests that get everything, of each VLAN.
     listeners: usize,
     /// How many members of each VLAN take what is not for them. Where none does, a frame for somebody
@@ -150,6 +152,14 @@ impl Switch {
     #[must_use]
     pub const fn snooper(&self) -> Option<&Snooper> {
         self.snooper.as_ref()
+    }
+
+    /// Tells which VLANs are parts of which private one, in the place of what was told before.
+    ///
+    /// A switch knows this of parts that it has ports of. What comes from another one by an uplink,
+    /// and is for a promiscuous port here, is known to be so only if it was told.
+    pub fn divide(&mut self, parts: impl IntoIterator<Item = (VlanId, VlanId)>) {
+        self.divided = parts.into_iter().collect();
     }
 
     /// Adds the port of a wire, which takes frames of any length. Its link is up.
@@ -261,8 +271,11 @@ impl Switch {
             return self.drop_frame(ingress, reason);
         }
         let missed = self.receivers(now_ms, ingress, seen, |egress| out.push(egress));
+        let wanted = out.len();
         self.shape(now_ms, seen, out);
         match (out.is_empty(), seen.target) {
+            // Counted where it should have left.
+            (true, _) if wanted > 0 => Verdict::Dropped(DropReason::ShapedOut),
             (true, _) => self.drop_frame(ingress, missed.unwrap_or(DropReason::NoReceiver)),
             (false, Some(_)) => Verdict::Forwarded,
             (false, None) => Verdict::Flooded,
@@ -392,6 +405,29 @@ impl Switch {
         port.config.team.as_ref()?.pick(id, port.card, None)
     }
 
+    /// The VLANs on which a port may send or be sent to, that of untagged frames first.
+    pub fn vlans_of(&self, id: PortId) -> impl Iterator<Item = VlanId> {
+        let mode = self.port(id).map(|port| &port.config.mode);
+        let first = mode.and_then(|mode| mode.classify(Tag::Untagged));
+        // Whoever is in a private VLAN hears some of its parts, and nothing else.
+        let parts = mode.filter(|mode| matches!(mode, PortMode::Private { .. }));
+        let parts = parts.and_then(PortMode::family).into_iter().flat_map(|it| self.parts(it));
+        let tagged = mode.filter(|mode| matches!(mode, PortMode::Trunk { .. }));
+        let numbers = if tagged.is_some() { 1..=VlanId::MAX } else { 1..=0 };
+        let others = parts.chain(numbers.filter_map(VlanId::new)).filter(move |vlan| {
+            let carries = |mode: &PortMode| mode.carries(*vlan, self.family(*vlan));
+            Some(*vlan) != first && mode.is_some_and(carries)
+        });
+        first.into_iter().chain(others)
+    }
+
+    /// A private VLAN and its parts, as far as they are known.
+    fn parts(&self, primary: VlanId) -> impl Iterator<Item = VlanId> {
+        let known = self.divided.keys().chain(self.families.keys()).copied();
+        let known: BTreeSet<VlanId> = known.filter(|part| self.family(*part) == primary).collect();
+        [primary].into_iter().chain(known)
+    }
+
     fn expire_sometimes(&mut self, now_ms: u64) {
         self.frames_ever += 1;
         if self.frames_ever.is_multiple_of(FRAMES_PER_EXPIRY) {
@@ -434,15 +470,18 @@ impl Switch {
 
     /// The VLAN under which cards of this one are looked up: of private VLANs all parts are one.
     fn family(&self, vlan: VlanId) -> VlanId {
-        if self.families.is_empty() {
+        if self.families.is_empty() && self.divided.is_empty() {
             return vlan;
         }
-        self.families.get(&vlan).copied().unwrap_or(vlan)
+        let here = self.families.get(&vlan).map(|(primary, _)| primary);
+        here.or_else(|| self.divided.get(&vlan)).copied().unwrap_or(vlan)
     }
 
     fn put(&mut self, now_ms: u64, id: PortId, config: PortConfig, before: Option<Port>) {
         if let Some((part, primary)) = config.mode.private() {
-            self.families.insert(part, primary);
+            let (of, ports) = self.families.entry(part).or_insert((primary, 0));
+            *of = primary;
+            *ports += 1;
         }
         match config.mode.family() {
             Some(vlan) => self.members.entry(vlan).or_default().push(id),
@@ -491,6 +530,14 @@ impl Switch {
 
     fn take(&mut self, id: PortId) -> Option<Port> {
         let port = self.ports.get_mut(id.place())?.take()?;
+        if let Some((part, _)) = port.config.mode.private()
+            && let Some((_, ports)) = self.families.get_mut(&part)
+        {
+            *ports -= 1;
+            if *ports == 0 {
+                self.families.remove(&part);
+            }
+        }
         self.listeners -= usize::from(port.is_listener());
         if let Some(vlan) = port.config.mode.family().filter(|_| port.is_taker())
             && let Some(count) = self.takers.get_mut(&vlan)

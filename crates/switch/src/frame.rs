@@ -184,6 +184,13 @@ impl<'a> Frame<'a> {
         u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]])
     }
 
+    /// Whether another tag follows the outer one. Who left out the outer one would move the frame to
+    /// the VLAN of the other.
+    #[must_use]
+    pub fn is_stacked(&self) -> bool {
+        self.ether_type().to_be_bytes() == TYPE_DOT1Q
+    }
+
     /// What follows the header.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
@@ -219,7 +226,7 @@ pub enum TagAction {
     Push(VlanId),
     /// It has one: leave it out.
     Strip,
-    /// It has one: put this VLAN in, keep the priority.
+    /// It has one: put this VLAN in, keep the priority. With VLAN 0 the tag says a priority only.
     Replace(VlanId),
 }
 

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 
-use crate::frame::{MacAddress, Tag, TagAction};
+use crate::frame::{Frame, MacAddress, Tag, TagAction};
 use crate::guard::Guard;
 use crate::rate::{Rate, Shaping};
 use crate::team::Team;
@@ -135,14 +135,20 @@ impl PortMode {
         }
     }
 
-    pub(crate) fn tag_action(&self, vlan: VlanId, tag: Tag) -> TagAction {
+    /// What to do with the tag of a frame that leaves here. If another tag follows it, the frame keeps
+    /// one without a VLAN where it should have none: without any, it would be read as of the VLAN of
+    /// the inner one, which its sender chose.
+    pub(crate) fn tag_action(&self, vlan: VlanId, frame: &Frame<'_>) -> TagAction {
         let is_tagged_out = match self {
             Self::Access(_) | Self::Private { .. } => false,
             Self::Trunk { native, .. } => *native != vlan,
         };
-        match (tag, is_tagged_out) {
+        match (frame.tag(), is_tagged_out) {
             (Tag::Untagged, true) => TagAction::Push(vlan),
             (Tag::PriorityOnly, true) => TagAction::Replace(vlan),
+            (Tag::PriorityOnly | Tag::Vlan(_), false) if frame.is_stacked() => {
+                TagAction::Replace(VlanId::UNTAGGED)
+            }
             (Tag::PriorityOnly | Tag::Vlan(_), false) => TagAction::Strip,
             (Tag::Untagged, false) | (Tag::Vlan(_), true) => TagAction::Keep,
         }

@@ -100,10 +100,10 @@ impl AddressTable {
         if now_ms.saturating_sub(known.moved_ms) >= MOVES_WINDOW_MS {
             (known.moved_ms, known.moves) = (now_ms, 0);
         }
-        known.moves = known.moves.saturating_add(1);
-        if known.moves > MOVES_MAX {
+        if known.circles(now_ms, port) {
             return Learned::Loops;
         }
+        known.moves = known.moves.saturating_add(1);
         let before = core::mem::replace(&mut known.port, port);
         self.count(before, false);
         self.count(port, true);
@@ -134,6 +134,12 @@ impl AddressTable {
         if *count == 0 {
             self.learned.remove(&port);
         }
+    }
+
+    /// Whether a card that is heard behind a port now would be [`Learned::Loops`].
+    #[must_use]
+    pub fn would_loop(&self, now_ms: u64, vlan: VlanId, card: MacAddress, port: PortId) -> bool {
+        self.entries.get(&(vlan, card)).is_some_and(|known| known.circles(now_ms, port))
     }
 
     /// Tells that a card is plugged in at a port. False if another port has it.
@@ -222,6 +228,14 @@ pub struct Known {
 }
 
 impl Entry {
+    /// Whether it moved as often as a card may, and is heard behind yet another port.
+    fn circles(&self, now_ms: u64, port: PortId) -> bool {
+        self.heard_ms.is_some()
+            && self.port != port
+            && now_ms.saturating_sub(self.moved_ms) < MOVES_WINDOW_MS
+            && self.moves >= MOVES_MAX
+    }
+
     /// A clock that went back makes an entry young, never a panic.
     fn is_fresh(&self, now_ms: u64) -> bool {
         self.heard_ms.is_none_or(|heard_ms| now_ms.saturating_sub(heard_ms) <= AGEING_MS)

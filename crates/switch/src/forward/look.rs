@@ -85,21 +85,49 @@ impl Switch {
                 return Trace { vlan: None, verdict, egress, refused };
             }
         };
-        let candidates = |each: &mut dyn FnMut(PortId)| self.candidates(&seen, each);
-        let are_others = candidates(&mut |id| match self.refusal(now_ms, ingress, &seen, id) {
-            None => egress.push(self.egress(&seen, id)),
-            Some(DropReason::SamePort) => {}
-            Some(reason) => refused.push((id, reason)),
+        if self.would_loop(now_ms, ingress, &seen) {
+            let verdict = Verdict::Dropped(DropReason::Loop);
+            return Trace { vlan: None, verdict, egress, refused };
+        }
+        let mut is_wanted = false;
+        let are_others = self.candidates(&seen, &mut |id| match (
+            self.refusal(now_ms, ingress, &seen, id),
+            self.egress(&seen, id),
+        ) {
+            (None, copy) if self.has_room(now_ms, &seen, copy) => egress.push(copy),
+            (None, _) => {
+                is_wanted = true;
+                refused.push((id, DropReason::ShapedOut));
+            }
+            (Some(DropReason::SamePort), _) => {}
+            (Some(reason), _) => refused.push((id, reason)),
         });
         let others = are_others.then_some(DropReason::NotPromiscuous);
         let missed = refused.iter().map(|(_, reason)| *reason).chain(others);
-        let missed = missed.min_by_key(|it| rank(*it));
+        let missed = match is_wanted {
+            true => Some(DropReason::ShapedOut),
+            false => missed.min_by_key(|reason| rank(*reason)),
+        };
         let verdict = match (egress.is_empty(), seen.target) {
             (true, _) => Verdict::Dropped(missed.unwrap_or(DropReason::NoReceiver)),
             (false, Some(_)) => Verdict::Forwarded,
             (false, None) => Verdict::Flooded,
         };
         Trace { vlan: Some(seen.vlan), verdict, egress, refused }
+    }
+
+    /// Whether noting a frame would close its port.
+    fn would_loop(&self, now_ms: u64, ingress: PortId, seen: &Seen<'_>) -> bool {
+        let learns = self.port(ingress).is_some_and(|port| port.learns().is_some());
+        let card = seen.frame.source();
+        learns && !seen.changes_card && self.table.would_loop(now_ms, seen.family, card, ingress)
+    }
+
+    /// Whether a port may be sent a copy now.
+    fn has_room(&self, now_ms: u64, seen: &Seen<'_>, copy: Egress) -> bool {
+        let size = super::bytes_of(copy.tag.size_after(seen.frame.size()));
+        let shaper = self.port(copy.port).and_then(|port| port.shaper_out.as_ref());
+        shaper.is_none_or(|shaper| shaper.has(now_ms, size))
     }
 
     /// Whether a frame may enter by a port, and what it is.
@@ -122,7 +150,7 @@ impl Switch {
         if is_link_local(frame.destination()) {
             return Err(DropReason::LinkLocal);
         }
-        let changes_card = self.look_at_source(now_ms, port, &frame, family)?;
+        let changes_card = self.look_at_source(now_ms, port, &frame, (vlan, family))?;
         let mut seen = Seen {
             frame,
             payload_len,
@@ -152,7 +180,7 @@ impl Switch {
         now_ms: u64,
         port: &Port,
         frame: &Frame<'_>,
-        family: VlanId,
+        (vlan, family): (VlanId, VlanId),
     ) -> Result<bool, DropReason> {
         let source = frame.source();
         let mut changes_card = false;
@@ -161,7 +189,8 @@ impl Switch {
             PortRole::Tap => return Err(DropReason::Blocked),
             PortRole::Uplink => {
                 // Who is plugged in here is not out there: a frame of this switch came back.
-                if self.table.plugged(family, source).is_some() {
+                let is_plugged = self.table.plugged(family, source).is_some();
+                if is_plugged || self.is_at_trunk(source, (vlan, family)) {
                     return Err(DropReason::Loop);
                 }
             }
@@ -182,6 +211,16 @@ impl Switch {
         } else {
             Err(DropReason::SpoofedAddress)
         }
+    }
+
+    /// Whether a guest that has several VLANs has this card. The table does not know it: it would be
+    /// in there for each of them.
+    fn is_at_trunk(&self, card: MacAddress, (vlan, family): (VlanId, VlanId)) -> bool {
+        let mut trunks = self.trunks.iter().filter_map(|id| self.port(*id));
+        trunks.any(|port| {
+            let is_guest = matches!(port.config.role, PortRole::Guest(_));
+            is_guest && port.card == card && port.config.mode.carries(vlan, family)
+        })
     }
 
     fn look_at_destination(
@@ -354,7 +393,7 @@ impl Switch {
 
     fn egress(&self, seen: &Seen<'_>, id: PortId) -> Egress {
         let tag = match self.port(id) {
-            Some(port) => port.config.mode.tag_action(seen.vlan, seen.frame.tag()),
+            Some(port) => port.config.mode.tag_action(seen.vlan, &seen.frame),
             None => crate::frame::TagAction::Keep,
         };
         Egress { port: id, tag }

@@ -422,3 +422,22 @@ fn a_group_goes_to_those_who_asked_for_it_and_what_they_ask_to_routers() {
         Verdict::Dropped(DropReason::Malformed)
     );
 }
+
+#[test]
+fn a_port_is_known_by_each_of_its_vlans() {
+    let vlan = |number| VlanId::new(number).unwrap();
+    let mut switch = Switch::default();
+    switch.divide([(vlan(11), vlan(10)), (vlan(12), vlan(10)), (vlan(21), vlan(20))]);
+    let private = |part| PortMode::Private { primary: vlan(10), part };
+    let allowed = [3, 5, 7].map(vlan).into_iter().collect();
+    let mut vlans = |mode: PortMode| {
+        let port = switch.add_port(mode);
+        switch.vlans_of(port).take(4).map(VlanId::get).collect::<Vec<_>>()
+    };
+    assert_eq!(vlans(PortMode::Access(vlan(4))), [4]);
+    assert_eq!(vlans(private(PrivatePart::Isolated(vlan(11)))), [11, 10]);
+    assert_eq!(vlans(private(PrivatePart::Promiscuous)), [10, 11, 12]);
+    assert_eq!(vlans(PortMode::Trunk { native: vlan(5), allowed }), [5, 3, 7]);
+    assert_eq!(vlans(PortMode::trunk()), [0, 1, 2, 3]);
+    assert_eq!(switch.vlans_of(PortId::from_number(99)).count(), 0);
+}
