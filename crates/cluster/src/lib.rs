@@ -16,4 +16,5 @@ pub mod inventory;
 pub mod lease;
 pub mod memory;
 pub mod record;
+pub mod walk;
 pub mod wire;

@@ -62,6 +62,18 @@ impl Groups {
         self.0.values()
     }
 
+    /// The VLANs that are parts of a private one, and which, of all groups: guests of a part may be
+    /// on other hosts alone.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (VlanId, VlanId)> {
+        self.0.values().filter_map(|group| {
+            let part = match group.policy.private? {
+                PrivatePart::Promiscuous => return None,
+                PrivatePart::Isolated(own) | PrivatePart::Community(own) => own,
+            };
+            Some((VlanId::new(part)?, VlanId::new(group.vlan)?))
+        })
+    }
+
     /// What holds for the port of a NIC, of a host with these uplinks.
     ///
     /// # Errors

@@ -45,6 +45,9 @@ const ADDRESS_HOLD_MS: u64 = 30_000;
 /// From one correction of the switches beyond to the next.
 const CORRECTION_PAUSE_MS: u64 = 200;
 
+/// VLANs on which a card is announced: a guest that may use all 4,094 would drown the wires.
+const ANNOUNCED_VLANS_MAX: usize = 64;
+
 /// The switch and what is plugged into it.
 #[derive(Debug)]
 pub(super) struct Panel {
@@ -102,7 +105,6 @@ struct Backlog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     card: MacAddress,
-    vlan: VlanId,
     /// Which of the uplinks.
     uplink: usize,
 }
@@ -136,8 +138,10 @@ impl Panel {
             (nic, port)
         });
         let uplinks = uplinks.collect();
+        let groups = Groups::load(&layout);
+        switch.divide(groups.parts());
         let mut panel = Self {
-            groups: Groups::load(&layout),
+            groups,
             layout,
             shared,
             switch,
@@ -200,6 +204,7 @@ impl Panel {
     ) {
         let before = self.places();
         self.groups = Groups::of(groups);
+        self.switch.divide(self.groups.parts());
         for (id, plugged) in &self.ports {
             match self.groups.config_of(&plugged.nic, &self.uplinks) {
                 Ok(config) => self.switch.configure(now_ms, *id, config),
@@ -319,6 +324,10 @@ impl Panel {
         send: &mut impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
     ) {
         let Ok(frame) = Frame::parse(frame) else { return };
+        let vlan = match frame.tag() {
+            Tag::Vlan(vlan) => vlan,
+            Tag::Untagged | Tag::PriorityOnly => VlanId::UNTAGGED,
+        };
         let card = frame.destination();
         let is_it = |port: &Plugged| MacAddress::new(port.nic.mac) == card;
         let Some((&id, port)) = self.ports.iter_mut().find(|(_, port)| is_it(port)) else { return };
@@ -330,13 +339,9 @@ impl Panel {
         let Some(place) = self.uplinks.iter().position(|(_, port)| Some(*port) == uplink) else {
             return;
         };
-        let tag = match frame.tag() {
-            Tag::Vlan(vlan) => TagAction::Push(vlan),
-            Tag::Untagged | Tag::PriorityOnly => TagAction::Keep,
-        };
         let mut room = [0; 4];
         let frame = address::announcement(card);
-        let _ = send(Exit::Uplink(place), &Offload::NONE, tag.pieces(&frame, &mut room));
+        let _ = send(Exit::Uplink(place), &Offload::NONE, tag_of(vlan).pieces(&frame, &mut room));
     }
 
     /// Removes a port; the card that was plugged in is parked.
@@ -355,36 +360,37 @@ impl Panel {
         }
     }
 
-    /// Where the cards are that are plugged in.
-    fn places(&self) -> BTreeMap<PortId, Place> {
-        let place = |id: PortId, port: &Plugged| {
-            let uplink = self.switch.uplink_of(id)?;
-            let uplink = self.uplinks.iter().position(|(_, port)| *port == uplink)?;
-            let vlan = self.switch.config(id)?.mode.classify(Tag::Untagged)?;
-            Some(Place { card: MacAddress::new(port.nic.mac), vlan, uplink })
-        };
-        let all = self.ports.iter().filter_map(|(&id, port)| Some((id, place(id, port)?)));
-        all.collect()
+    /// Where the cards are that are plugged in, on each of their VLANs: the switches beyond know cards
+    /// by VLAN, and would send what is for a guest with several to where it was before.
+    fn places(&self) -> BTreeMap<(PortId, VlanId), Place> {
+        let mut places = BTreeMap::new();
+        for (&id, port) in &self.ports {
+            let uplink = self.switch.uplink_of(id);
+            let uplink = self.uplinks.iter().position(|(_, port)| Some(*port) == uplink);
+            let Some(uplink) = uplink else { continue };
+            let place = Place { card: MacAddress::new(port.nic.mac), uplink };
+            let vlans = self.switch.vlans_of(id).take(ANNOUNCED_VLANS_MAX);
+            places.extend(vlans.map(|vlan| ((id, vlan), place)));
+        }
+        places
     }
 
     /// Tells the switches beyond the uplinks where cards are that are elsewhere than before.
     fn announce_new(
         &self,
-        before: &BTreeMap<PortId, Place>,
+        before: &BTreeMap<(PortId, VlanId), Place>,
         mut send: impl FnMut(Exit<'_>, &Offload, [&[u8]; 3]) -> Sent,
     ) {
-        for (id, Place { card, vlan, uplink }) in self.places() {
-            if before.get(&id) == Some(&Place { card, vlan, uplink }) {
+        for ((id, vlan), place) in self.places() {
+            if before.get(&(id, vlan)) == Some(&place) {
                 continue;
             }
+            let Place { card, uplink } = place;
             let mut room = [0; 4];
-            let tag = match vlan {
-                VlanId::UNTAGGED => TagAction::Keep,
-                vlan => TagAction::Push(vlan),
-            };
             // Lost like any frame; the card's own next frame says the same.
             let frame = address::announcement(card);
-            let _ = send(Exit::Uplink(uplink), &Offload::NONE, tag.pieces(&frame, &mut room));
+            let pieces = tag_of(vlan).pieces(&frame, &mut room);
+            let _ = send(Exit::Uplink(uplink), &Offload::NONE, pieces);
         }
     }
 
@@ -517,6 +523,11 @@ impl Panel {
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
+}
+
+/// What makes a frame without a tag one of a VLAN, for an uplink.
+const fn tag_of(vlan: VlanId) -> TagAction {
+    if vlan.get() == 0 { TagAction::Keep } else { TagAction::Push(vlan) }
 }
 
 impl Plugged {

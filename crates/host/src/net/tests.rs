@@ -10,6 +10,7 @@ use racknest_underlay::{Fabric, FabricConfig, Underlay};
 
 use super::*;
 
+mod walk;
 mod watching;
 
 struct Rack {
@@ -317,11 +318,14 @@ async fn isolated_guests_reach_the_router_and_not_each_other_on_whichever_host()
     };
     groups(&one);
     groups(&two);
-    let (alone, near, far) = (one.guest(1, 100), one.guest(2, 100), two.guest(3, 100));
+    let (alone, near) = (one.guest(1, 100), one.guest(2, 100));
     let router = two.guest(4, 100);
     let nics = vec![Nic { network: NetworkId::from_raw(2), ..nic(4, 100) }];
     two.network.order(Order::Plug { vm: VmId::from_raw(4), nics });
     reaches((&two, &router), EVERYBODY, &alone, b"to all").await;
+    // The router's host has nobody else of the private VLAN so far.
+    reaches((&one, &alone), [2, 0, 0, 0, 0, 4], &router, b"from afar").await;
+    let far = two.guest(3, 100);
     reaches((&two, &router), EVERYBODY, &far, b"to all").await;
     reaches((&one, &alone), [2, 0, 0, 0, 0, 4], &router, b"to the router").await;
     reaches((&two, &far), [2, 0, 0, 0, 0, 4], &router, b"to the router").await;

@@ -14,11 +14,12 @@ use racknest_api::v1::network_watch::{
 };
 use racknest_cluster::wire::switching::{FlowQuestion, FlowReport, PortEnd, SwitchNeighbour};
 use racknest_cluster::wire::{StreamReply, StreamRequest};
+use racknest_cluster::walk::PHYSICAL;
 use racknest_types::fault::Fault;
 use racknest_underlay::SwitchNeighbour as PhysicalNeighbour;
 
 use super::call::{Call, View};
-use super::network_watch::{PHYSICAL, hosts_of, name, reports, unexpected, written};
+use super::network_watch::{hosts_of, name, reports, unexpected, written};
 use super::routes::Routes;
 use crate::state::State;
 

@@ -6,12 +6,13 @@ use racknest_api::page::Page;
 use racknest_api::v1::network::NetworkPortFilter;
 use racknest_api::v1::network_watch::{NetworkTopology, NetworkWire};
 use racknest_cluster::wire::switching::{PortEnd, SwitchPort};
+use racknest_cluster::walk::PHYSICAL;
 use racknest_types::fault::Fault;
 use racknest_underlay::{LinkState, SwitchNeighbour};
 
 use super::call::{Call, View};
 use super::host::words;
-use super::network_watch::{PHYSICAL, hosts_of, name, reports};
+use super::network_watch::{hosts_of, name, reports};
 use super::routes::Routes;
 
 pub(super) fn mount(routes: Routes) -> Routes {

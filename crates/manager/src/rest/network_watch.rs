@@ -1,8 +1,8 @@
 //! Watching networks: the ports and cards of the hosts' switches, the way that a frame would take,
 //! and copies of what passes.
 //!
-//! Each host answers for its own switch, by the code that carries the frames. Between hosts is the
-//! physical switch, which carries every VLAN between cables that are in.
+//! Each host answers for its own switch, by the code that carries the frames. Which way a frame takes
+//! is put together in [`racknest_cluster::walk`].
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -16,9 +16,8 @@ use racknest_api::v1::network::{
 };
 use racknest_cluster::inventory::Inventory;
 use racknest_cluster::record::vm::{Nic, VmRecord};
-use racknest_cluster::wire::switching::{
-    CaptureRequest, PortEnd, SwitchReport, TraceAnswer, TraceQuestion,
-};
+use racknest_cluster::walk::{Hop, Station, Walk};
+use racknest_cluster::wire::switching::{CaptureRequest, PortEnd, SwitchReport};
 use racknest_cluster::wire::{StreamReply, StreamRequest};
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::HostId;
@@ -31,9 +30,6 @@ use crate::state::State;
 /// Read from a host at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// The physical switch, in a way.
-pub(super) const PHYSICAL: &str = "physical switch";
-
 pub(super) fn mount(routes: Routes) -> Routes {
     routes
         .on::<NetworkPorts, _>(ports)
@@ -42,16 +38,8 @@ pub(super) fn mount(routes: Routes) -> Routes {
         .on_request::<NetworkTcpdump, _>(tcpdump)
 }
 
-/// A NIC of a VM that runs, and its host.
-struct Guest {
-    host: String,
-    end: PortEnd,
-    name: String,
-    mac: [u8; 6],
-}
-
 /// `VM` or `VM/NIC`: the NIC named, or the first. A name may have slashes of its own, as a path.
-fn guest(view: &View<'_>, text: &str) -> Result<Guest, Fault> {
+fn guest(view: &View<'_>, text: &str) -> Result<Station, Fault> {
     let (id, key) = match view.find_vm(text) {
         Ok(id) => (id, None),
         Err(fault) => {
@@ -66,7 +54,7 @@ fn guest(view: &View<'_>, text: &str) -> Result<Guest, Fault> {
         Some(key) => Fault::not_found(format!("NIC {key} of VM '{}'", vm.name)),
         None => Fault::state(format!("VM '{}' has no NIC", vm.name)),
     })?;
-    Ok(Guest {
+    Ok(Station {
         host: answering(view.inventory, vm.host)?,
         end: PortEnd::Guest { vm: id, nic: nic.key },
         name: format!("{}/{}", vm.name, nic.key),
@@ -211,129 +199,19 @@ async fn trace(call: Call<NetworkTrace>) -> Result<Page<NetworkHop>, Fault> {
     let query = call.query.clone();
     let (from, to) =
         call.look(|view| Ok::<_, Fault>((guest(view, &query.from)?, guest(view, &query.to)?)))?;
-    let frame = frame(&from, &to);
-    let mut hops = Vec::new();
-    let first = ask(&call.state, &from.host, from.end.clone(), frame).await?;
-    let entry = from.name.clone();
-    if from.host == to.host {
-        hops.push(hop(&from.host, entry, &to.name, &to.end, &first));
-        return Ok(Page::whole(hops));
-    }
-    let way_out = first.sent.iter().find(|(end, _)| matches!(end, PortEnd::Uplink(_)));
-    let Some((PortEnd::Uplink(nic), sent)) = way_out else {
-        hops.push(NetworkHop {
-            place: from.host,
-            entry,
-            exit: None,
-            tag: None,
-            dropped: Some(way_out_refusal(&first)),
-        });
-        return Ok(Page::whole(hops));
-    };
-    let exit = format!("{}/{nic}", from.host);
-    let tag = tag(sent);
-    hops.push(NetworkHop {
-        place: from.host.clone(),
-        entry,
-        exit: Some(exit.clone()),
-        tag,
-        dropped: None,
-    });
-    let (last, arrived) = arrive(&call.state, &to, sent).await?;
-    let entry = arrived.unwrap_or_else(|| to.host.clone());
-    let physical = NetworkHop {
-        place: PHYSICAL.into(),
-        entry: exit,
-        exit: Some(entry.clone()),
-        tag,
-        dropped: None,
-    };
-    hops.push(physical);
-    hops.push(hop(&to.host, entry, &to.name, &to.end, &last));
-    Ok(Page::whole(hops))
-}
-
-/// What the receiver's host does with a frame that the physical switch brings to each of its NICs:
-/// the answer for the one by which the receiver gets it, else for the first.
-async fn arrive(
-    state: &State,
-    to: &Guest,
-    frame: &[u8],
-) -> Result<(TraceAnswer, Option<String>), Fault> {
-    let (reply, _) = state.streams.open(&to.host, &StreamRequest::Switch).await?;
-    let StreamReply::Switch(report) = reply else { return Err(unexpected(&to.host)) };
-    let uplinks = report.ports.iter().filter(|port| port.is_up).map(|port| &port.end);
-    let uplinks = uplinks.filter(|end| matches!(end, PortEnd::Uplink(_)));
-    let mut first = None;
-    for end in uplinks {
-        let answer = ask(state, &to.host, end.clone(), frame.to_vec()).await?;
-        let PortEnd::Uplink(nic) = end else { continue };
-        let entry = Some(format!("{}/{nic}", to.host));
-        if answer.sent.iter().any(|(end, _)| *end == to.end) {
-            return Ok((answer, entry));
-        }
-        // The uplink that its team does not use says nothing of the receiver.
-        let is_other = refusal(&answer, &to.end) == "other_uplink";
-        if !is_other || first.is_none() {
-            first = Some((answer, entry));
+    let mut walk = Walk::new(from, to);
+    while let Some((host, request)) = walk.question() {
+        let (reply, _) = call.state.streams.open(&host, &request).await?;
+        if !walk.handle_reply(reply) {
+            return Err(unexpected(&host));
         }
     }
-    Ok(first.unwrap_or_else(|| {
-        let dropped = Some("link_down".to_owned());
-        (TraceAnswer { dropped, sent: vec![], refused: vec![] }, None)
-    }))
+    Ok(Page::whole(walk.into_hops().into_iter().map(row).collect()))
 }
 
-async fn ask(
-    state: &State,
-    host: &str,
-    from: PortEnd,
-    frame: Vec<u8>,
-) -> Result<TraceAnswer, Fault> {
-    let request = StreamRequest::Trace(TraceQuestion { from, frame });
-    match state.streams.open(host, &request).await? {
-        (StreamReply::Trace(answer), _) => Ok(answer),
-        _ => Err(unexpected(host)),
-    }
-}
-
-/// The last hop: the receiver's host.
-fn hop(place: &str, entry: String, name: &str, end: &PortEnd, answer: &TraceAnswer) -> NetworkHop {
-    let sent = answer.sent.iter().find(|(other, _)| other == end);
-    NetworkHop {
-        place: place.to_owned(),
-        entry,
-        exit: sent.map(|_| name.to_owned()),
-        tag: sent.and_then(|(_, frame)| tag(frame)),
-        dropped: sent.is_none().then(|| refusal(answer, end)),
-    }
-}
-
-/// Why an end does not get a frame.
-fn refusal(answer: &TraceAnswer, end: &PortEnd) -> String {
-    let refused = answer.refused.iter().find(|(other, _)| other == end).map(|(_, why)| why.clone());
-    let refused = refused.or_else(|| answer.dropped.clone());
-    refused.unwrap_or_else(|| "no_receiver".to_owned())
-}
-
-/// Why a frame does not leave its host.
-fn way_out_refusal(answer: &TraceAnswer) -> String {
-    let uplink = answer.refused.iter().find(|(end, _)| matches!(end, PortEnd::Uplink(_)));
-    let uplink = uplink.map(|(_, why)| why.clone());
-    answer.dropped.clone().or(uplink).unwrap_or_else(|| "no_receiver".to_owned())
-}
-
-/// An ordinary frame from one NIC to another: IPv4 without anything in it.
-fn frame(from: &Guest, to: &Guest) -> Vec<u8> {
-    let mut frame = [&to.mac[..], &from.mac, &[0x08, 0x00]].concat();
-    frame.resize(60, 0);
-    frame
-}
-
-/// The VLAN in a frame's tag.
-fn tag(frame: &[u8]) -> Option<u16> {
-    let tag = frame.get(12..16)?;
-    (tag.starts_with(&[0x81, 0])).then(|| u16::from_be_bytes([tag[2], tag[3]]) & 0x0fff)
+fn row(hop: Hop) -> NetworkHop {
+    let Hop { place, entry, exit, tag, dropped } = hop;
+    NetworkHop { place, entry, exit, tag, dropped }
 }
 
 async fn tcpdump(state: State, request: Request) -> Result<Response, Fault> {
