@@ -5,8 +5,9 @@
 # When all is there it says so, asks for nothing and touches no network. Otherwise it uses apt-get, with
 # sudo where the user is not root. Rust is taken from the distribution only where that is new enough.
 #
-# Usage: scripts/install-deps.sh [--tests] [--dry-run]
-#   --tests     also look for what the checks need (clippy, rustfmt, tshark)
+# Usage: scripts/install-deps.sh [--tests] [--bench] [--dry-run]
+#   --tests     also what the checks need (clippy, rustfmt; tshark and scapy, to look at networks with)
+#   --bench     also the peers that networks are measured beside (iperf3, Open vSwitch, VDE)
 #   --dry-run   say what would be installed, and install nothing
 set -euo pipefail
 export LC_ALL=C
@@ -14,7 +15,7 @@ export PATH=$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 rust_min=$(sed -nE 's/^rust-version = "(.*)"$/\1/p' "$here/Cargo.toml")
-dry_run='' for_tests=''
+dry_run='' for_tests='' for_bench=''
 
 say() { echo "install-deps: $*"; }
 die() { echo "install-deps: $*" >&2; exit 1; }
@@ -34,8 +35,21 @@ missing_packages() {
   has xz || echo xz-utils
   has zstd || echo zstd
   has flock || echo util-linux
-  [ -z "$for_tests" ] || has tshark || echo tshark
   [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+  [ -z "$for_tests" ] || has tshark || echo tshark
+  [ -z "$for_tests" ] || has_scapy || echo python3-scapy
+  [ -z "$for_bench" ] || missing_peers
+}
+
+# The distribution's scapy is for the distribution's Python, whichever comes first on the path.
+has_scapy() { /usr/bin/python3 -c 'import scapy' 2>/dev/null; }
+
+missing_peers() {
+  has iperf3 || echo iperf3
+  has ip || echo iproute2
+  has ping || echo iputils-ping
+  has ovs-vswitchd || echo openvswitch-switch
+  has vde_switch || echo vde2
 }
 
 # The guest image is unpacked from packages of the archive, for which apt must know the archive.
@@ -136,8 +150,9 @@ main() {
   for argument in "$@"; do
     case $argument in
       --tests) for_tests=yes ;;
+      --bench) for_bench=yes ;;
       --dry-run) dry_run=yes ;;
-      *) die "unknown argument $argument; usage: scripts/install-deps.sh [--tests] [--dry-run]" ;;
+      *) die "unknown argument $argument; usage: scripts/install-deps.sh [--tests] [--bench] [--dry-run]" ;;
     esac
   done
   [ "$(uname -sm)" = "Linux x86_64" ] || die "this is $(uname -sm); racknest's box needs Linux on x86_64"
