@@ -29,6 +29,7 @@ test: deps guest ## check everything: formats, lints, tests, with real guests
 	@cargo xtask check
 
 .PHONY: bench
+bench: DEPS_FOR = --bench
 bench: build guest ## measure it, and write docs/BENCHMARKS.md
 	@cargo xtask bench
 

@@ -6,6 +6,7 @@
 
 mod failover;
 mod migration;
+mod network;
 mod planners;
 mod rack;
 mod report;
@@ -23,7 +24,7 @@ use report::{Row, median};
 
 /// What `cargo xtask help` says of this.
 pub(crate) const ABOUT: &str = "measure, and write docs/BENCHMARKS.md; or only: simulated scale \
-                                real merged commands ha drs migration";
+                                real merged commands ha drs migration network";
 
 /// Runs of each scenario but the large ones.
 const RUNS: usize = 3;
@@ -50,13 +51,23 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("ha", failover::ha),
     ("drs", planners::drs),
     ("migration", migration::live),
+    ("network:core", network::core),
+    ("network:hop", network::hop),
+    ("network:namespaces", network::namespaces),
+    ("network:guests", network::guests),
+    ("network:migration", network::migration),
 ];
 
 /// Measures the scenarios named, or all; all of them are also written to the report.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
+    if let Some((network::stage::FLAG, rest)) =
+        arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
+    {
+        return network::stage::run(rest);
+    }
     for name in arguments {
         ensure!(
-            SCENARIOS.iter().any(|(known, _)| known == name),
+            SCENARIOS.iter().any(|(known, _)| is_of(known, name)),
             "there is no scenario {name}; there are {}",
             SCENARIOS.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(" ")
         );
@@ -66,7 +77,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     shell::run(shell::cargo().args(load))?;
     let mut rows = Vec::new();
     for (name, scenario) in SCENARIOS {
-        if arguments.is_empty() || arguments.iter().any(|wanted| wanted == name) {
+        if arguments.is_empty() || arguments.iter().any(|wanted| is_of(name, wanted)) {
             let measured = scenario().with_context(|| format!("while measuring '{name}'"))?;
             measured.iter().for_each(|row| shell::say(&row.line()));
             rows.extend(measured);
@@ -76,6 +87,11 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         report::write(&rows)?;
     }
     Ok(())
+}
+
+/// Whether a scenario is the one named, or a part of it.
+fn is_of(scenario: &str, name: &str) -> bool {
+    scenario.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
 /// 8 hosts and 60 simulated VMs, from process start to all powered on.

@@ -2,7 +2,9 @@
 //! `cargo run --release -p racknest-switch --example forward_bench`.
 //!
 //! The switch has VLANs, known and learned cards, security, and counters on; the frames have 64
-//! bytes, as the benchmarks of switches are run with. Times are the median of several rounds.
+//! bytes, as the benchmarks of switches are run with. Times are the median of several rounds. With
+//! `-- --figures` it prints what `cargo xtask bench network` reads: a name, a value and a unit a line,
+//! between tabs.
 #![expect(clippy::print_stdout, reason = "it is a program that prints figures")]
 
 use std::hint::black_box;
@@ -74,7 +76,16 @@ fn measure(name: &str, switch: &mut Switch, traffic: &[(PortId, [u8; 64])]) {
         })
         .collect();
     rates.sort_by(f64::total_cmp);
-    println!("{name}: {:.2} million frames of 64 bytes a second", rates[ROUNDS / 2]);
+    let what = format!("forwarding on one core, 64 bytes, {name}");
+    print(&what, rates[ROUNDS / 2], "million frames a second");
+}
+
+fn print(name: &str, value: f64, unit: &str) {
+    if std::env::args().any(|argument| argument == "--figures") {
+        println!("{name}\t{value}\t{unit}");
+    } else {
+        println!("{name}: {value:.2} {unit}");
+    }
 }
 
 /// Memory of this process, in MiB.
@@ -88,7 +99,7 @@ fn main() {
     let before = resident_mib();
     let (mut switch, ports) = virtual_switch(10_000);
     let (mut physical, wires) = physical_switch(48);
-    println!("10,000 ports and 100,000 cards: {:.1} MiB", resident_mib() - before);
+    print("10,000 ports and 100,000 cards: memory", resident_mib() - before, "MiB");
 
     let pairs = (0..4_096_u32).map(|number| {
         // The neighbour on the same VLAN.

@@ -16,6 +16,8 @@ use crate::shell;
 pub(super) struct Rack {
     home: PathBuf,
     directory: PathBuf,
+    /// Where the live guest is, if not where it is usually.
+    guest: Option<PathBuf>,
     /// From the start of `racknest up` to its end.
     pub(super) seconds: f64,
 }
@@ -23,12 +25,21 @@ pub(super) struct Rack {
 impl Rack {
     /// Brings a box up with these arguments.
     pub(super) fn up(arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::begin(arguments, None)
+    }
+
+    /// The same with another live guest.
+    pub(super) fn up_with_guest(arguments: &[&str], guest: &Path) -> anyhow::Result<Self> {
+        Self::begin(arguments, Some(guest.to_path_buf()))
+    }
+
+    fn begin(arguments: &[&str], guest: Option<PathBuf>) -> anyhow::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let home =
             std::env::temp_dir().join(format!("racknest-bench-{}-{number}", std::process::id()));
         fs::create_dir_all(&home)?;
-        let mut rack = Self { directory: home.join("box"), home, seconds: 0.0 };
+        let mut rack = Self { directory: home.join("box"), home, guest, seconds: 0.0 };
         let start = Instant::now();
         let place = ["up", "--listen", "127.0.0.1:0", "--dir", path(&rack.directory)?];
         rack.racknest(&[&place, arguments].concat())?;
@@ -43,13 +54,7 @@ impl Rack {
 
     /// Runs a command on the box; what it prints.
     pub(super) fn racknest(&self, words: &[&str]) -> anyhow::Result<String> {
-        let program = shell::root().join("target/release/racknest");
-        let mut command = Command::new(program);
-        command.args(words).env("HOME", &self.home);
-        for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "RACKNEST_PROFILE"] {
-            command.env_remove(name);
-        }
-        let output = command.output()?;
+        let output = self.command(words).output()?;
         ensure!(
             output.status.success(),
             "racknest {}: {}",
@@ -57,6 +62,18 @@ impl Rack {
             String::from_utf8_lossy(&output.stderr).trim()
         );
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// A command on the box, not started yet.
+    pub(super) fn command(&self, words: &[&str]) -> Command {
+        let program = shell::root().join("target/release/racknest");
+        let mut command = Command::new(program);
+        command.args(words).env("HOME", &self.home);
+        for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "RACKNEST_PROFILE"] {
+            command.env_remove(name);
+        }
+        command.envs(self.guest.as_ref().map(|guest| ("RACKNEST_GUEST", guest)));
+        command
     }
 
     fn status(&self) -> anyhow::Result<Value> {
