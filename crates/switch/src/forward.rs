@@ -412,8 +412,8 @@ impl Switch {
         // Whoever is in a private VLAN hears some of its parts, and nothing else.
         let parts = mode.filter(|mode| matches!(mode, PortMode::Private { .. }));
         let parts = parts.and_then(PortMode::family).into_iter().flat_map(|it| self.parts(it));
-        let tagged = mode.filter(|mode| matches!(mode, PortMode::Trunk { .. }));
-        let numbers = if tagged.is_some() { 1..=VlanId::MAX } else { 1..=0 };
+        let is_trunk = mode.is_some_and(|mode| matches!(mode, PortMode::Trunk { .. }));
+        let numbers = 1..=if is_trunk { VlanId::MAX } else { 0 };
         let others = parts.chain(numbers.filter_map(VlanId::new)).filter(move |vlan| {
             let carries = |mode: &PortMode| mode.carries(*vlan, self.family(*vlan));
             Some(*vlan) != first && mode.is_some_and(carries)

@@ -170,6 +170,6 @@ mod tests {
         text += &line("200").repeat(30);
         text += "[  5]  0.00-20.00 sec  1 MBytes  100 Mbits/sec  receiver\n";
         assert!((longest_gap(&text).expect("it is long enough") - 300.0).abs() < 0.1);
-        assert!(longest_gap("iperf3: error").is_err());
+        longest_gap("iperf3: error").unwrap_err();
     }
 }
