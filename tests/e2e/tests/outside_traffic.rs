@@ -45,8 +45,9 @@ struct Wire {
 fn wire(lab: &Lab, vm: &str) -> Wire {
     let card = lab.rest().vm(vm).nics.remove(0).mac;
     let guests = lab.running(Role::Guest);
-    let netdevs = guests.iter().filter(|guest| guest.words.iter().any(|word| word.contains(&card)));
-    let guest = netdevs.last().unwrap_or_else(|| panic!("no QEMU has the card {card}"));
+    let mut netdevs =
+        guests.iter().rev().filter(|guest| guest.words.iter().any(|word| word.contains(&card)));
+    let guest = netdevs.next().unwrap_or_else(|| panic!("no QEMU has the card {card}"));
     let netdev = guest.option("-netdev").expect("its card has a netdev");
     let netdev: Value = serde_json::from_str(netdev).expect("a netdev is JSON");
     let path = |end: &str| netdev[end]["path"].as_str().expect("it is a unix socket").to_owned();

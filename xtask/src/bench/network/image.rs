@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(archive.len() % 4, 0);
         let text = String::from_utf8_lossy(&archive);
         assert!(text.starts_with("07070100000000000081ed"), "{text}");
-        assert!(text.contains("00000007") && text[110..].starts_with("bin/x\0"), "{text}");
+        assert!(text.contains("00000006") && text[110..].starts_with("bin/x\0"), "{text}");
         assert!(text.ends_with("hello\0\0\0"), "{text}");
     }
 }

@@ -317,12 +317,11 @@ impl Rack {
         let mut walk = Walk::new(station(&self.guests[from]), station(&self.guests[to]));
         while let Some((host, request)) = walk.question() {
             let panel = &self.hosts[host.parse::<usize>().unwrap()];
-            let reply = match request {
-                StreamRequest::Switch => StreamReply::Switch(panel.report(self.now_ms)),
-                StreamRequest::Trace(question) => {
-                    StreamReply::Trace(panel.trace(self.now_ms, &question).unwrap())
-                }
-                other => panic!("a walk asks for {other:?}"),
+            let reply = if let StreamRequest::Trace(question) = request {
+                StreamReply::Trace(panel.trace(self.now_ms, &question).unwrap())
+            } else {
+                assert!(matches!(request, StreamRequest::Switch), "a walk asks for {request:?}");
+                StreamReply::Switch(panel.report(self.now_ms))
             };
             assert!(walk.handle_reply(reply));
         }
