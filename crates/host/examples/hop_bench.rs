@@ -94,7 +94,7 @@ impl Host {
         let underlay = Underlay::connect(&directory.join("u"), machine, &names).await?;
         let layout = Layout::new(directory, directory.join(name));
         let uplinks = vec![Uplink { port: underlay.ethernet(&nic).await?, nic }];
-        let network = Network::start(&layout, uplinks, underlay.links())?;
+        let network = Network::start("esx01", &layout, uplinks, underlay.links())?;
         Ok(Self { layout, network, _underlay: underlay })
     }
 

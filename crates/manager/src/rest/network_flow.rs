@@ -12,9 +12,9 @@ use racknest_api::v1::network::NetworkPortFilter;
 use racknest_api::v1::network_watch::{
     NetworkFlow, NetworkFlows, NetworkNeighbour, NetworkNeighbours,
 };
+use racknest_cluster::walk::PHYSICAL;
 use racknest_cluster::wire::switching::{FlowQuestion, FlowReport, PortEnd, SwitchNeighbour};
 use racknest_cluster::wire::{StreamReply, StreamRequest};
-use racknest_cluster::walk::PHYSICAL;
 use racknest_types::fault::Fault;
 use racknest_underlay::SwitchNeighbour as PhysicalNeighbour;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use racknest_api::page::Page;
 use racknest_api::v1::network::NetworkPortFilter;
 use racknest_api::v1::network_watch::{NetworkTopology, NetworkWire};
-use racknest_cluster::wire::switching::{PortEnd, SwitchPort};
 use racknest_cluster::walk::PHYSICAL;
+use racknest_cluster::wire::switching::{PortEnd, SwitchPort};
 use racknest_types::fault::Fault;
 use racknest_underlay::{LinkState, SwitchNeighbour};
 

@@ -18,6 +18,7 @@ use racknest_types::id::NetworkId;
 use racknest_types::rng::Rng;
 
 use super::super::panel::{Exit, Panel};
+use super::super::watching::Watch;
 use super::*;
 
 const CASES: u64 = 10_000;
@@ -101,7 +102,8 @@ impl Rack {
             let root = PathBuf::from(format!("/dev/null/esx{host}"));
             let layout = Layout::new(&root, root.clone());
             let nics = NICS.into_iter().map(|nic| nic.parse().unwrap());
-            rack.hosts.push(Panel::new(layout.clone(), nics, Weak::new()));
+            let watch = Watch::load(&format!("esx{host}"), &layout);
+            rack.hosts.push(Panel::new(layout.clone(), nics, watch, Weak::new()));
             rack.layouts.push(layout);
             for nic in 0..NICS.len() {
                 let wire = rack.physical.add_port(PortMode::trunk());
@@ -184,6 +186,7 @@ impl Rack {
             shaping_out: self.one_in(10).then_some(shaping),
             teaming: self.teaming(),
             blocked: self.one_in(12),
+            ..NetworkPolicy::default()
         };
         let vlan = if policy.private.is_some() { 10 } else { plain };
         PortGroup {
