@@ -45,7 +45,7 @@ fn hosts_hear_their_neighbours_tell_their_flows_and_cut_a_guests_wire() {
         // Of both hosts, and templates among them.
         messages.len() >= 8
     });
-    let sources = decoded(&lab.directory(), &messages);
+    let sources = decoded(&lab.directory().with_file_name("ipfix.pcap"), &messages);
     assert!(sources.contains(&text), "{sources}");
 
     lab.say("vm wire cut vm01 0").done();
@@ -58,11 +58,10 @@ fn hosts_hear_their_neighbours_tell_their_flows_and_cut_a_guests_wire() {
 }
 
 /// What `tshark` reads of the messages: the sources of the flows that it decodes.
-fn decoded(directory: &std::path::Path, messages: &[Vec<u8>]) -> String {
-    let file = directory.join("ipfix.pcap");
-    fs_err::write(&file, pcap(messages)).expect("the directory is the test's own");
+fn decoded(file: &std::path::Path, messages: &[Vec<u8>]) -> String {
+    fs_err::write(file, pcap(messages)).expect("the directory is the test's own");
     let words = ["-d", "udp.port==4739,cflow", "-T", "fields", "-e", "cflow.srcaddr"];
-    let shown = std::process::Command::new("tshark").arg("-r").arg(&file).args(words).output();
+    let shown = std::process::Command::new("tshark").arg("-r").arg(file).args(words).output();
     let shown = shown.expect("tshark is installed: scripts/install-deps.sh --tests");
     String::from_utf8_lossy(&shown.stdout).into_owned()
 }
