@@ -28,12 +28,14 @@ pub mod rule;
 pub mod session;
 pub mod snapshot;
 pub mod stats;
+pub mod switch;
 pub mod task;
 pub mod user;
 pub mod vm;
 pub mod vm_config;
 pub mod vm_group;
 pub mod vm_wire;
+pub mod vmkernel;
 
 use crate::operation::OperationRow;
 
@@ -63,6 +65,8 @@ pub fn operations() -> impl Iterator<Item = &'static OperationRow> {
         network::OPERATIONS,
         network_services::OPERATIONS,
         network_watch::OPERATIONS,
+        switch::OPERATIONS,
+        vmkernel::OPERATIONS,
         task::OPERATIONS,
         event::OPERATIONS,
         change::OPERATIONS,

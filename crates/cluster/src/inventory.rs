@@ -33,9 +33,11 @@ pub mod index;
 pub mod layer;
 pub mod maintenance;
 pub mod network;
+pub mod network_health;
 pub mod nic;
 pub mod placement;
 pub mod pool;
+pub mod port_binding;
 pub mod power_group;
 pub mod remediation;
 pub mod report;
@@ -46,6 +48,9 @@ pub mod snapshot;
 pub mod stack;
 pub mod standby;
 pub mod step;
+pub mod switch;
+pub mod switch_sync;
+pub mod switch_transfer;
 pub mod switching;
 pub mod task;
 pub mod vm;
@@ -55,6 +60,7 @@ pub mod vm_migrate;
 mod vm_move_check;
 pub mod vm_register;
 mod vm_relocate;
+pub mod vmkernel;
 
 #[cfg(test)]
 mod tests;
@@ -67,7 +73,7 @@ use alloc::vec::Vec;
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{
     AlarmId, ClusterId, DatacenterId, DatastoreId, DrillId, EventId, FolderId, HostId, NetworkId,
-    PermissionId, PoolId, RoleId, SnapshotId, TaskId, UserId, VmId,
+    PermissionId, PoolId, RoleId, SnapshotId, SwitchId, TaskId, UserId, VmId,
 };
 use racknest_types::rng::Rng;
 use racknest_types::time::Timestamp;
@@ -86,6 +92,7 @@ use crate::record::host::HostRecord;
 use crate::record::network::NetworkRecord;
 use crate::record::pool::PoolRecord;
 use crate::record::snapshot::SnapshotRecord;
+use crate::record::switch::SwitchRecord;
 use crate::record::task::TaskRecord;
 use crate::record::vm::VmRecord;
 use crate::record::{Meta, Record};
@@ -107,6 +114,7 @@ pub struct Inventory {
     vms: BTreeMap<VmId, VmRecord>,
     datastores: BTreeMap<DatastoreId, DatastoreRecord>,
     networks: BTreeMap<NetworkId, NetworkRecord>,
+    switches: BTreeMap<SwitchId, SwitchRecord>,
     snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
     tasks: BTreeMap<TaskId, TaskRecord>,
     events: BTreeMap<EventId, EventRecord>,
@@ -122,6 +130,8 @@ pub struct Inventory {
     actions: VecDeque<Action>,
     /// The generation of its cluster that each host's HA agent was told over this connection.
     ha_told: BTreeMap<HostId, u64>,
+    /// What each host was told of its switches over this connection, and what it answered.
+    switch_sync: switch_sync::Syncs,
     /// Since when this process looks after remediations: what was silent before was not missed.
     remediation_watched: Option<Timestamp>,
     /// Whether hosts are to be told of the port groups again.
@@ -224,6 +234,10 @@ impl Inventory {
         }
         inventory.index = inventory.build_index()?;
         inventory.check_references()?;
+        inventory.give_old_networks_a_switch();
+        inventory.number_old_ports();
+        inventory.end_switch_changes();
+        inventory.create_new_alarms();
         inventory.forget_connections();
         Ok(inventory)
     }
@@ -240,6 +254,7 @@ impl Inventory {
             vms: BTreeMap::new(),
             datastores: BTreeMap::new(),
             networks: BTreeMap::new(),
+            switches: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             tasks: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -253,6 +268,7 @@ impl Inventory {
             dirty: BTreeMap::new(),
             actions: VecDeque::new(),
             ha_told: BTreeMap::new(),
+            switch_sync: switch_sync::Syncs::default(),
             remediation_watched: None,
             networks_stale: false,
         }
@@ -269,6 +285,7 @@ impl Inventory {
             Record::Vm(record) => drop(self.vms.insert(record.id, record)),
             Record::Datastore(record) => drop(self.datastores.insert(record.id, record)),
             Record::Network(record) => drop(self.networks.insert(record.id, record)),
+            Record::Switch(record) => drop(self.switches.insert(record.id, record)),
             Record::Snapshot(record) => drop(self.snapshots.insert(record.id, record)),
             Record::Task(record) => drop(self.tasks.insert(record.id, record)),
             Record::Event(record) => drop(self.events.insert(record.id, record)),
@@ -293,6 +310,7 @@ impl Inventory {
             EntityRef::Vm(id) => self.vms.get(&id).cloned().map(Record::Vm),
             EntityRef::Datastore(id) => self.datastores.get(&id).cloned().map(Record::Datastore),
             EntityRef::Network(id) => self.networks.get(&id).cloned().map(Record::Network),
+            EntityRef::Switch(id) => self.switches.get(&id).cloned().map(Record::Switch),
             EntityRef::Snapshot(id) => self.snapshots.get(&id).cloned().map(Record::Snapshot),
             EntityRef::Task(id) => self.tasks.get(&id).cloned().map(Record::Task),
             EntityRef::Event(id) => self.events.get(&id).cloned().map(Record::Event),

@@ -12,6 +12,7 @@ extern crate std;
 pub mod drill;
 pub mod drs;
 pub mod ha;
+pub mod host_network;
 pub mod inventory;
 pub mod lease;
 pub mod memory;

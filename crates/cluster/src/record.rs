@@ -26,9 +26,11 @@ pub mod pool;
 pub mod remediation;
 pub mod services;
 pub mod snapshot;
+pub mod switch;
 pub mod switching;
 pub mod task;
 pub mod vm;
+pub mod vmkernel;
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +58,8 @@ pub enum Record {
     Datastore(datastore::DatastoreRecord),
     /// A network.
     Network(network::NetworkRecord),
+    /// A switch.
+    Switch(switch::SwitchRecord),
     /// A snapshot.
     Snapshot(snapshot::SnapshotRecord),
     /// A task.

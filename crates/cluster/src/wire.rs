@@ -12,6 +12,7 @@
 pub mod ha;
 pub mod ha_message;
 pub mod hook;
+pub mod host_network;
 pub mod memory;
 pub mod migration;
 pub mod switching;
@@ -22,7 +23,7 @@ use alloc::vec::Vec;
 
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::Fault;
-use racknest_types::id::{HostId, NetworkId, TaskId, VmId};
+use racknest_types::id::{HostId, NetworkId, SwitchId, TaskId, VmId};
 use racknest_types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -63,10 +64,18 @@ pub enum ToHost {
     /// The datastores this host mounts, after a change.
     Mounts(Vec<Mount>),
     /// All port groups: after the host's hello, and after a change. Kept by the host. No answer.
+    /// For hosts that do not say that they keep switches.
     Networks(Vec<PortGroup>),
     /// What holds for the switches of all hosts: after the host's hello, and after a change. Kept by
     /// the host. No answer. Only for hosts that say they take it.
     Switching(Box<SwitchSettings>),
+    /// All that the host's switches should be: after its hello, and after a change. Kept by the host.
+    /// Answered by [`FromHost::NetworkApplied`]. Only for hosts that say they keep switches.
+    HostNetwork(Box<host_network::HostNetwork>),
+    /// Could the host do this? Answered by [`FromHost::NetworkPrepared`]; nothing changes by it.
+    PrepareNetwork(Box<host_network::HostNetwork>),
+    /// The manager has heard that the host applied this: the host need not go back from it.
+    NetworkConfirmed(host_network::NetworkVersions),
     /// Do something with a VM; answered by [`FromHost::Done`].
     Request {
         /// The task it is part of; with `vm` it names the request.
@@ -129,6 +138,13 @@ pub struct PortGroup {
     /// What the host does for its guests there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<switching::GroupServices>,
+    /// The switch that it is a part of. Guests of two switches reach each other only by their
+    /// uplinks.
+    #[serde(default)]
+    pub switch: Option<SwitchId>,
+    /// The NICs of the host that are the switch's uplinks; `None` for all.
+    #[serde(default)]
+    pub uplinks: Option<Vec<String>>,
 }
 
 /// A VM that a host should know.
@@ -324,6 +340,9 @@ pub enum FromHost {
         /// Whether it knows [`ToHost::Switching`].
         #[serde(default)]
         takes_switching: bool,
+        /// Whether it knows [`ToHost::HostNetwork`].
+        #[serde(default)]
+        keeps_switches: bool,
         /// Every VM it knows.
         vms: Vec<VmReport>,
     },
@@ -380,6 +399,23 @@ pub enum FromHost {
         /// What became of it.
         answer: hook::HookAnswer,
     },
+    /// Whether a [`ToHost::PrepareNetwork`] could be applied.
+    NetworkPrepared {
+        /// Which one.
+        versions: host_network::NetworkVersions,
+        /// Why it could not.
+        result: Result<(), Fault>,
+    },
+    /// What became of a [`ToHost::HostNetwork`].
+    NetworkApplied {
+        /// Which one.
+        versions: host_network::NetworkVersions,
+        /// What became of it.
+        outcome: host_network::NetworkOutcome,
+    },
+    /// What the uplinks carry, of the switches whose health is checked: after it has changed, and
+    /// after each connect.
+    NetworkHealth(Vec<host_network::UplinkHealth>),
     /// I am here.
     Pong,
 }

@@ -15,7 +15,7 @@ use racknest_cluster::record::vm::{
     Boot, Disk, DiskSource, Nic, VmAllocations, VmConfig, Workload,
 };
 use racknest_cluster::wire::{FromHost, MESSAGE_BYTES_MAX, Request, ToHost, VERSION, VmSpec};
-use racknest_host::agent::{Agent, Doors, Parts, Stream};
+use racknest_host::agent::{Agent, Doors, Parts, Stream, Wiring};
 use racknest_host::clock::Stopwatch;
 use racknest_host::hook::Hooks;
 use racknest_host::lease::{Leases, SharedDatastores};
@@ -31,7 +31,7 @@ use racknest_types::fault::Fault;
 use racknest_types::id::{HostId, NetworkId, TaskId, VmId};
 use racknest_underlay::message::{MessageReader, MessageWriter};
 use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 const HOSTS: u64 = 1000;
@@ -129,6 +129,7 @@ async fn start_host(
         leases: Leases::shared(datastores, StoragePath::connected()),
         ha: None,
         network: None,
+        wiring: Wiring { nics: vec![], file: None, way: watch::Sender::new(None) },
         peers: Arc::new(Alone),
         usage: OwnUsage::shared_by(u32::try_from(HOSTS)?),
         machine: None,
@@ -204,6 +205,7 @@ fn spec(number: u64) -> Result<VmSpec> {
                 vlan: 0,
                 connected: true,
                 address: None,
+                port: None,
             }],
             boot: Boot::Bios,
             annotation: String::new(),

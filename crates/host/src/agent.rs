@@ -28,6 +28,7 @@ mod relocation;
 mod sampling;
 mod streams;
 mod waiting;
+mod wiring;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -40,6 +41,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use racknest_cluster::record::host::{Claim, DriverKind};
 use racknest_cluster::record::vm::PowerState;
+use racknest_cluster::wire::host_network::UplinkHealth;
 use racknest_cluster::wire::migration::MigrationReply;
 use racknest_cluster::wire::{FromHost, Request, ToHost, VERSION, VmReport, VmSample};
 use racknest_types::fault::{Fault, FaultCode};
@@ -58,7 +60,9 @@ use self::lanes::{Cancelled, Job, Lanes};
 use self::perform::{Outcome, Performer, Tools};
 use self::sampling::Sampling;
 use self::streams::Disks;
-use self::waiting::{heard, messages, optional, tick};
+use self::waiting::{heard, messages, news, optional, tick};
+pub use self::wiring::Wiring;
+use self::wiring::WiringDesk;
 use crate::clock;
 use crate::ha::{HaEdge, Input, Order};
 use crate::hook::Hooks;
@@ -120,6 +124,8 @@ pub struct Parts<D> {
     pub ha: Option<HaEdge>,
     /// Its switch; `None` where guests send no frames.
     pub network: Option<Network>,
+    /// Its NICs, and who is told by which of them it speaks.
+    pub wiring: Wiring,
     /// The other hosts.
     pub peers: Arc<dyn Peers>,
     /// What the process itself takes.
@@ -147,6 +153,9 @@ pub struct Agent<D> {
     /// Has the driver follow the way to storage, as long as the agent is there.
     _follower: AbortOnDropHandle<()>,
     network: Option<Network>,
+    wiring: WiringDesk,
+    /// What its uplinks carry; `None` where there is no switch.
+    health: Option<watch::Receiver<Vec<UplinkHealth>>>,
     book: Book,
     /// VMs that other hosts bring; none of them is in the book.
     expected: BTreeMap<VmId, RegistryRecord>,
@@ -202,6 +211,8 @@ enum Occurrence {
     Ha(Order),
     OutOfPatience(VmId),
     Hook(FromHost),
+    NetworkOnTrial,
+    NetworkHealth(Vec<UplinkHealth>),
 }
 
 impl<D> fmt::Debug for Agent<D> {
@@ -227,14 +238,12 @@ impl<D: Driver> Agent<D> {
             leases,
             ha,
             network,
+            wiring,
             peers,
             usage,
             machine,
         } = parts;
-        let limit = match driver.kind() {
-            DriverKind::Qemu => QEMU_JOBS_MAX,
-            DriverKind::Simulated => usize::MAX,
-        };
+        let jobs_max = jobs_max(driver.kind());
         let (told, progress) = mpsc::unbounded_channel();
         let follower = tokio::spawn(follow(Arc::clone(&driver), storage.watch()));
         let follower = AbortOnDropHandle::new(follower);
@@ -260,13 +269,15 @@ impl<D: Driver> Agent<D> {
             departing: BTreeSet::new(),
             patience: FuturesUnordered::new(),
             _follower: follower,
+            wiring: WiringDesk::new(wiring, network.as_ref()),
+            health: network.as_ref().map(Network::health),
             network,
             book: Book::default(),
             expected: BTreeMap::new(),
             visits: mpsc::unbounded_channel(),
             visitors: BTreeMap::new(),
             visits_seen: 0,
-            lanes: Lanes::new(limit),
+            lanes: Lanes::new(jobs_max),
             jobs: FuturesUnordered::new(),
             cancels: BTreeMap::new(),
             told,
@@ -321,6 +332,8 @@ impl<D: Driver> Agent<D> {
             order = ha::order(self.ha.as_mut()) => Occurrence::Ha(order),
             Some(vm) = self.patience.next() => Occurrence::OutOfPatience(vm),
             answer = self.hooks.answer() => Occurrence::Hook(answer),
+            () = self.wiring.due() => Occurrence::NetworkOnTrial,
+            found = news(self.health.as_mut()) => Occurrence::NetworkHealth(found),
         }
     }
 
@@ -372,6 +385,11 @@ impl<D: Driver> Agent<D> {
             Occurrence::OutOfPatience(vm) if self.is_departing(vm) => self.depart(vm),
             Occurrence::OutOfPatience(_) => {}
             Occurrence::Hook(answer) => self.send(answer),
+            Occurrence::NetworkHealth(found) => self.send(FromHost::NetworkHealth(found)),
+            Occurrence::NetworkOnTrial => {
+                let told = self.wiring.go_back(self.network.as_ref());
+                told.into_iter().for_each(|told| self.send(told));
+            }
         }
     }
 
@@ -493,6 +511,9 @@ impl<D: Driver> Agent<D> {
         timer.reset();
         self.timer = Some(timer);
         self.connection = Some(Connection::open(caller, self.hello(self.book.reports())));
+        if let Some(health) = self.health.as_ref().map(|health| health.borrow().clone()) {
+            self.send(FromHost::NetworkHealth(health));
+        }
         self.tell_ha(Input::Manager);
     }
 
@@ -508,6 +529,7 @@ impl<D: Driver> Agent<D> {
             agent: self.agent.clone(),
             runs_hooks: true,
             takes_switching: self.network.is_some(),
+            keeps_switches: true,
             vms,
         }
     }
@@ -544,6 +566,12 @@ impl<D: Driver> Agent<D> {
                     network.order(net::Order::Switching(settings));
                 }
             }
+            ToHost::HostNetwork(said) => {
+                let told = self.wiring.take(*said, self.network.as_ref());
+                told.into_iter().for_each(|told| self.send(told));
+            }
+            ToHost::PrepareNetwork(asked) => self.send(self.wiring.prepare(&asked)),
+            ToHost::NetworkConfirmed(versions) => self.wiring.confirm(&versions),
             ToHost::Request { task, vm, request } => self.handle_request(task, vm, request),
             ToHost::Cancel { task, vm } => self.handle_cancel(task, vm),
             ToHost::Register(registrations) => {
@@ -666,6 +694,14 @@ impl<D: Driver> Agent<D> {
             let driver = Arc::clone(&self.tools.driver);
             self.samples = Some(Box::pin(async move { driver.sample().await }));
         }
+    }
+}
+
+/// How many jobs run at once.
+const fn jobs_max(kind: DriverKind) -> usize {
+    match kind {
+        DriverKind::Qemu => QEMU_JOBS_MAX,
+        DriverKind::Simulated => usize::MAX,
     }
 }
 

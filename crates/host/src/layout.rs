@@ -57,6 +57,13 @@ impl Layout {
         self.state.join("mirrors").join(session).with_extension("pcapng")
     }
 
+    /// Where the network configuration is kept, and what it goes back to; see
+    /// [`racknest_cluster::host_network`].
+    #[must_use]
+    pub fn network(&self) -> PathBuf {
+        self.state.join("network.json")
+    }
+
     /// This host's id; see [`crate::lease::Leases::load`].
     #[must_use]
     pub fn host_id(&self) -> PathBuf {

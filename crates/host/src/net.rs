@@ -23,6 +23,7 @@ mod gateway;
 mod groups;
 mod mirrors;
 mod panel;
+mod probes;
 mod protection;
 mod tap;
 mod watching;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use racknest_cluster::record::switching::SwitchSettings;
 use racknest_cluster::record::vm::Nic;
 use racknest_cluster::wire::PortGroup;
+use racknest_cluster::wire::host_network::{HostNetwork, UplinkHealth};
 use racknest_switch::offload::Offload;
 use racknest_switch::{Packet, PortId};
 use racknest_types::id::VmId;
@@ -54,6 +56,7 @@ use tokio::task::JoinSet;
 use self::gateway::{Door, Entry};
 use self::groups::Groups;
 use self::panel::{Exit, Panel};
+use self::probes::{Outgoing, Probes};
 use self::watching::Watch;
 use crate::clock::Stopwatch;
 use crate::layout::Layout;
@@ -95,6 +98,8 @@ pub enum Order {
     Groups(Vec<PortGroup>),
     /// This holds for the switch.
     Switching(Box<SwitchSettings>),
+    /// These are the switches: the uplinks are probed of those that say so.
+    Switches(Box<HostNetwork>),
 }
 
 /// A guest was heard to use an address.
@@ -112,6 +117,7 @@ pub struct Network {
     orders: mpsc::UnboundedSender<Order>,
     heard: mpsc::UnboundedReceiver<Heard>,
     desk: Desk,
+    health: watch::Receiver<Vec<UplinkHealth>>,
     _tasks: JoinSet<()>,
 }
 
@@ -154,6 +160,9 @@ struct Shared {
     fresh: Notify,
     /// The wires of guests are others.
     rewired: Notify,
+    probes: Probes,
+    /// Other switches are to be probed.
+    checks: Notify,
 }
 
 impl Network {
@@ -184,6 +193,8 @@ impl Network {
             guests,
             panel: Mutex::new(Panel::new(layout.clone(), nics.into_iter(), watch, shared.clone())),
             layout: layout.clone(),
+            probes: Probes::new(uplinks.iter().map(|uplink| uplink.nic.clone())),
+            checks: Notify::new(),
             uplinks,
             clock: Stopwatch::start(),
             heard: told,
@@ -206,14 +217,22 @@ impl Network {
         tasks.spawn(Arc::clone(&shared).look_after());
         tasks.spawn(Arc::clone(&shared).deliver_held());
         tasks.spawn(Arc::clone(&shared).follow_wires());
+        let (found, health) = watch::channel(Vec::new());
+        tasks.spawn(Arc::clone(&shared).probe(found));
         tasks.spawn(shared.attend(taken, links));
-        Ok(Self { orders, heard, desk, _tasks: tasks })
+        Ok(Self { orders, heard, desk, health, _tasks: tasks })
     }
 
     /// Says what is plugged in.
     pub fn order(&self, order: Order) {
         // The switch lives as long as this, so that it takes every order.
         let _ = self.orders.send(order);
+    }
+
+    /// What the uplinks carry, of the switches that are probed, and news of it.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Vec<UplinkHealth>> {
+        self.health.clone()
     }
 
     /// Where others ask.
@@ -260,6 +279,11 @@ impl Shared {
             Order::Expect { vm, nics } => self.panel().expect(vm, &nics),
             Order::Unplug { vm } => self.panel().unplug(vm),
             Order::Switching(settings) => self.set_switching(now_ms, *settings),
+            Order::Switches(network) => {
+                if self.probes.set(&network) {
+                    self.checks.notify_one();
+                }
+            }
             Order::Groups(groups) => {
                 if let Err(error) = Groups::save(&self.layout, &groups) {
                     tracing::error!(%error, "the port groups will be forgotten when the agent ends");
@@ -307,6 +331,10 @@ impl Shared {
         let (Some(uplink), Some(port)) = (self.uplinks.get(place), port) else { return };
         loop {
             let (offload, size) = uplink.port.recv(&mut frame).await;
+            if let Some(answer) = self.probes.take(place, &frame[..size]) {
+                answer.into_iter().for_each(|answer| self.send_probe(&answer));
+                continue;
+            }
             match Packet::new(offload, &frame[..size]) {
                 Ok(packet) => {
                     self.note_passing(packet.frame());
@@ -396,6 +424,12 @@ impl Shared {
                 if is_taken { Sent::Done } else { Sent::Lost }
             }
         }
+    }
+
+    fn send_probe(&self, Outgoing { uplink, tag, frame }: &Outgoing) {
+        let mut room = [0; 4];
+        // What is lost is missed, as any probe.
+        let _ = self.send(Exit::Uplink(*uplink), &Offload::NONE, tag.pieces(frame, &mut room));
     }
 
     fn panel(&self) -> MutexGuard<'_, Panel> {

@@ -6,22 +6,24 @@
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use futures::stream::{self, FuturesUnordered, TryStreamExt};
+use racknest_cluster::host_network::Way;
 use racknest_cluster::record::host::DriverKind;
 use racknest_cluster::wire::migration::MIGRATION_PORT;
 use racknest_cluster::wire::{CONTROL_PORT, STREAM_PORT};
-use racknest_underlay::{ConnectError, Listener, MachineName, NicName, OpenError, Underlay};
+use racknest_underlay::{ConnectError, Listener, MachineName, NicName, OpenError, Team, Underlay};
 use rustix::fs::FlockOperation;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Agent, Doors, Parts, Stream};
+use crate::agent::{Agent, Doors, Parts, Stream, Wiring};
 use crate::clock;
 use crate::config::{HostConfig, QemuOptions};
 use crate::ha::{HaEdge, HaParts};
@@ -178,6 +180,7 @@ async fn start_host(
                 storage,
                 ha: Some(ha),
                 network: Some(start_network(&config, &layout, &underlay).await?),
+                wiring: wiring(&config, Some(layout.network()), &underlay),
                 peers: Arc::new(underlay.clone()),
                 name: config.name,
                 agent: config.agent,
@@ -236,6 +239,25 @@ async fn start_network(
     }
     Network::start(&config.name, layout, uplinks, underlay.links())
         .context("cannot start the virtual switch")
+}
+
+/// The host's NICs; whoever decides by which of them it speaks is listened to.
+fn wiring(config: &HostConfig, file: Option<PathBuf>, underlay: &Underlay) -> Wiring {
+    let (way, ways) = watch::channel(None);
+    tokio::spawn(follow_way(underlay.clone(), ways));
+    Wiring { nics: config.nics.clone(), file, way }
+}
+
+/// Has the machine speak by the NICs that its management adapter has, until nobody decides any more.
+async fn follow_way(underlay: Underlay, mut ways: watch::Receiver<Option<Way>>) {
+    while ways.changed().await.is_ok() {
+        let way = ways.borrow_and_update().clone();
+        let team = way.map(|way| Team {
+            nics: way.nics.iter().filter_map(|nic| nic.parse().ok()).collect(),
+            vlan: way.vlan,
+        });
+        underlay.set_team(team).await;
+    }
 }
 
 /// Makes the host's directories, and makes sure that no other agent works in them: on the underlay a
@@ -330,6 +352,7 @@ fn simulated(
         storage,
         ha: Some(ha),
         network: None,
+        wiring: wiring(config, None, underlay),
         peers: Arc::new(underlay.clone()),
         usage: usage.clone(),
         machine: None,

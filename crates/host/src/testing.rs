@@ -53,6 +53,7 @@ pub(crate) fn spec(number: u64) -> VmSpec {
                 vlan: 0,
                 connected: true,
                 address: None,
+                port: None,
             }],
             boot: Boot::Bios,
             annotation: String::new(),

@@ -136,6 +136,7 @@ fn spec() -> VmSpec {
                 vlan: 0,
                 connected: true,
                 address: None,
+                port: None,
             }],
             boot: Boot::Bios,
             annotation: String::new(),

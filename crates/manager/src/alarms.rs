@@ -35,6 +35,7 @@ pub(crate) async fn run(state: State, period: Duration) {
             state.core.read(|inventory| collect(inventory, &state.statistics, clock::now()));
         readings.datastore_permille = spaces(&state).await;
         let judged = state.core.run(move |inventory, now| {
+            inventory.repair_networks();
             inventory.evaluate_alarms(now, &readings);
             Ok(())
         });

@@ -25,10 +25,12 @@ mod ha_view;
 mod host;
 mod network;
 mod network_flow;
+mod network_health;
 mod network_mirror;
 mod network_services;
 mod network_settings;
 mod network_topology;
+mod network_transfer;
 mod network_watch;
 mod permission;
 mod pool;
@@ -40,6 +42,7 @@ mod rule;
 mod session;
 mod snapshot;
 mod stats;
+mod switch;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -53,6 +56,7 @@ mod vm_register;
 mod vm_spec;
 mod vm_view;
 mod vm_wire;
+mod vmkernel;
 mod wake;
 
 use axum::http::{Method, StatusCode, Uri};
@@ -98,6 +102,10 @@ fn routes() -> Routes {
         datastore_file::mount,
         network::mount,
         network_services::mount,
+        network_health::mount,
+        network_transfer::mount,
+        switch::mount,
+        vmkernel::mount,
         network_watch::mount,
         network_flow::mount,
         network_settings::mount,

@@ -223,6 +223,7 @@ pub(crate) fn hello_from(name: &str, vms: Vec<VmReport>) -> FromHost {
         agent: String::new(),
         runs_hooks: true,
         takes_switching: false,
+        keeps_switches: false,
         vms,
     }
 }

@@ -4,7 +4,7 @@
 //! are its arguments and the fields of its query and body its flags ([`input`]). So every operation
 //! is a command from the moment it is in the table, and the two cannot drift apart. Beside that
 //! stand, by kind: what a list shows ([`columns`]), and the few verbs that do more than one request
-//! ([`console`], [`event`], [`mod@file`], [`session`], [`stats`], [`task`]).
+//! ([`console`], [`event`], [`mod@file`], [`session`], [`stats`], [`task`], [`transfer`]).
 
 pub(crate) mod columns;
 pub(crate) mod console;
@@ -22,6 +22,7 @@ pub(crate) mod select;
 pub(crate) mod session;
 pub(crate) mod stats;
 pub(crate) mod task;
+pub(crate) mod transfer;
 pub(crate) mod verb;
 
 use anyhow::Context as _;
@@ -152,6 +153,8 @@ pub(crate) fn execute(
         "vm_serial" => console::serial(matches, setting),
         "vm_screenshot" => file::screenshot(matches, setting),
         "vm_log" => file::log(matches, setting),
+        "network_export" => transfer::export(&verb, matches, setting),
+        "network_import" => transfer::import(&verb, matches, setting),
         "network_tcpdump" => file::capture(&verb, matches, setting),
         "datastore_upload" => file::upload(matches, setting),
         "datastore_download" => file::download(matches, setting),

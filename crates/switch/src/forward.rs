@@ -194,6 +194,13 @@ impl Switch {
         }
     }
 
+    /// Makes a port one of another of the switches that share these ports.
+    pub fn set_domain(&mut self, id: PortId, domain: u64) {
+        if let Some(port) = self.port_mut(id) {
+            port.config.domain = domain;
+        }
+    }
+
     /// Removes a port and what was learned behind it. An absent port is fine.
     pub fn remove_port(&mut self, id: PortId) {
         self.take(id);

@@ -32,6 +32,7 @@ pub mod flow;
 pub mod forward;
 pub mod frame;
 pub mod guard;
+pub mod health;
 pub mod neighbour;
 pub mod offload;
 pub mod packet;

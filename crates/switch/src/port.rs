@@ -234,6 +234,9 @@ pub struct PortConfig {
     pub guard: Guard,
     /// Whether it is closed, whatever its link says.
     pub is_blocked: bool,
+    /// Which of the switches that share these ports it is one of. What is plugged into two of them
+    /// meets beyond their uplinks only.
+    pub domain: u64,
 }
 
 impl PortConfig {
@@ -256,6 +259,7 @@ impl PortConfig {
             team: None,
             guard: Guard::OFF,
             is_blocked: false,
+            domain: 0,
         }
     }
 }

@@ -100,8 +100,10 @@ ids! {
     VmId "vm";
     /// A datastore.
     DatastoreId "datastore";
-    /// A network, which today is a port group.
+    /// A network: a port group of a switch.
     NetworkId "network";
+    /// A switch of hosts: a distributed one, or a standard one of one host.
+    SwitchId "switch";
     /// A snapshot of a VM.
     SnapshotId "snapshot";
     /// A task: a piece of work that takes time.

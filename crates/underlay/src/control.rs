@@ -11,6 +11,7 @@ use racknest_types::fault::{Fault, FaultCode};
 use tokio::time::timeout;
 
 use crate::packet::PacketSocket;
+use crate::wire::port_setup::PortSetup;
 use crate::wire::{
     Hello, LinkState, MESSAGE_MAX, MachineName, NicName, Order, OutletState, ProgramName,
     REPLY_MAX, Reply, StagedProgram, StorageLink, StorageState, SwitchNeighbour, VERSION, encode,
@@ -98,6 +99,20 @@ impl Control {
     ) -> Result<(), Fault> {
         let (machine, nic) = (machine.clone(), nic.clone());
         self.order(&Order::Impair { machine, nic, faults }).await.map(drop)
+    }
+
+    /// Sets up the port of the physical switch that a card is plugged into.
+    ///
+    /// # Errors
+    /// There is no such card, no port can be like that, or the box does not answer.
+    pub async fn set_port(
+        &self,
+        machine: &MachineName,
+        nic: &NicName,
+        setup: PortSetup,
+    ) -> Result<(), Fault> {
+        let (machine, nic) = (machine.clone(), nic.clone());
+        self.order(&Order::Port { machine, nic, setup }).await.map(drop)
     }
 
     /// Cuts the way of a machine to its storage, or restores it.

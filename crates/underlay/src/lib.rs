@@ -33,7 +33,9 @@ pub use underlay::{
     ConnectError, DIAL_TIMEOUT, DatagramSocket, DialError, EthernetPort, Listener, OpenError,
     Received, SilenceReason, Stream, Underlay,
 };
+pub use wire::port_setup::PortSetup;
 pub use wire::{
     LinkState, MachineName, NICS_MAX, NicName, OutletState, PowerState, ProgramAbout, ProgramName,
-    PutBack, STORAGE_ADAPTER, StagedProgram, StorageLink, StorageState, SwitchNeighbour, Traffic,
+    PutBack, STORAGE_ADAPTER, StagedProgram, StorageLink, StorageState, SwitchNeighbour, Team,
+    Traffic,
 };

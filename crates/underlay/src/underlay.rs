@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::underlay::attendant::Identity;
 use crate::underlay::endpoints::{Endpoints, Incoming, Slot};
 use crate::underlay::sockets::Open;
-use crate::wire::{MachineName, NICS_MAX, NicName, Refusal, Request, StorageState};
+use crate::wire::{MachineName, NICS_MAX, NicName, Refusal, Request, StorageState, Team};
 
 mod attendant;
 mod endpoints;
@@ -284,6 +284,14 @@ impl Underlay {
             return Err(OpenError::UnknownNic { machine, nic: nic.clone() });
         }
         Ok(EthernetPort::new(self.open(Slot::Ethernet(nic.clone()), None).await?))
+    }
+
+    /// Has this machine speak by these cards from now on, also after a restart of the box; `None` by
+    /// all of them. What guests send is not meant.
+    pub async fn set_team(&self, team: Option<Team>) {
+        let request = self.shared.endpoints.set_team(team);
+        // Without a connection it is said when there is one.
+        drop(self.shared.requests.send(request).await);
     }
 
     /// Opens a stream to a port of another machine.

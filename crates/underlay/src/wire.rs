@@ -5,6 +5,8 @@
 //! on a machine's ([`Request`] one way, [`Notice`] the other) or the desk's ([`Order`], [`Reply`]).
 //! Bytes of streams, datagrams and frames never pass here: they have descriptors of their own.
 
+pub mod port_setup;
+
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use racknest_types::fault::Fault;
 use serde::{Deserialize, Serialize};
 
+use crate::wire::port_setup::PortSetup;
 use racknest_types::impairment::LinkFaults;
 
 /// Both ends must say the same; they are the same binary unless an old process lives on.
@@ -31,7 +34,7 @@ pub(crate) const REPLY_MAX: usize = 64 * 1024;
 pub const NICS_MAX: usize = 32;
 
 /// How many links or outlets go into one [`Reply`].
-pub(crate) const ITEMS_PER_REPLY: usize = 60;
+pub(crate) const ITEMS_PER_REPLY: usize = 50;
 
 /// The longest [`OutletState::last_exit`], in characters.
 pub(crate) const EXIT_LEN_MAX: usize = 60;
@@ -161,6 +164,18 @@ pub(crate) enum Request {
     Datagram { call: u64, port: u16 },
     /// Open the raw side of a card. The answer carries it.
     Ethernet { call: u64, nic: NicName },
+    /// Speak by these cards from now on; none is all of them. Not answered.
+    Team { team: Option<Team> },
+}
+
+/// The cards by which a machine itself speaks, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Team {
+    /// In order of preference: the first that is up carries.
+    pub nics: Vec<NicName>,
+    /// The VLAN that the ports of the physical switch must carry for it; 0 for untagged. Between
+    /// VLANs there is a router, as in most machine rooms.
+    pub vlan: u16,
 }
 
 /// What the fabric tells a machine.
@@ -221,6 +236,8 @@ pub(crate) enum Order {
     Storage { machine: MachineName, state: StorageState },
     /// Make a cable faulty, or whole.
     Impair { machine: MachineName, nic: NicName, faults: LinkFaults },
+    /// Set up the port at the other end of a cable.
+    Port { machine: MachineName, nic: NicName, setup: PortSetup },
     /// Split the machines into groups, or join them again.
     Partition { groups: Vec<BTreeSet<MachineName>> },
     /// Tell the groups that the machines are split into.
@@ -286,6 +303,9 @@ pub struct LinkState {
     pub nic: NicName,
     /// Whether the cable carries.
     pub is_up: bool,
+    /// What the port of the physical switch at its end carries.
+    #[serde(default, skip_serializing_if = "PortSetup::is_open")]
+    pub port: PortSetup,
     /// What else is wrong with it.
     #[serde(default, skip_serializing_if = "LinkFaults::is_none")]
     pub faults: LinkFaults,
@@ -447,6 +467,7 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::port_setup::RANGES_MAX;
     use racknest_types::impairment::{Impairment, Schedule};
     use racknest_types::time::Timestamp;
 
@@ -503,6 +524,7 @@ mod tests {
             sent: Traffic { frames: u64::MAX, bytes: u64::MAX },
             received: Traffic { frames: u64::MAX, bytes: u64::MAX },
             dropped_frames: u64::MAX,
+            port: PortSetup { vlans: Some(vec![(4_000, 4_001); RANGES_MAX]), mtu: 1_500 },
         };
         let links = vec![link.clone(); ITEMS_PER_REPLY];
         let reply = encode(&Reply::Links { links, more: true });

@@ -59,6 +59,8 @@ pub enum AlarmTrigger {
     VmDied,
     /// A part of a host is not well.
     HostHealth,
+    /// A host has another network than it should have.
+    NetworkOutOfSync,
     /// A host's or VM's CPU use.
     CpuUsage,
     /// A host's memory use.

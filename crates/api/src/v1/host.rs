@@ -69,6 +69,9 @@ operations! {
     /// Pulls the cable out of a host's NIC, or out of its storage adapter vmhba0. A drill.
     LinkCut = "link_cut": Post "/api/v1/hosts/{host}/links/{nic}/cut",
         access Privilege("Host.Config.Network"), body Json(LinkCutting), answer Json(Link);
+    /// Sets up the port of the physical switch that a host's NIC is plugged into.
+    LinkSetup = "link_setup": Post "/api/v1/hosts/{host}/links/{nic}/port",
+        access Privilege("Host.Config.Network"), body Json(PhysicalPort), answer Json(Link);
     /// Plugs the cable of a host's NIC or storage adapter back in, and makes it whole.
     LinkRestore = "link_restore": Post "/api/v1/hosts/{host}/links/{nic}/restore",
         access Privilege("Host.Config.Network"), answer Json(Link);
@@ -382,6 +385,13 @@ pub struct Link {
     /// What it does to what the host sends.
     #[serde(default)]
     pub outward: LinkTrouble,
+    /// The VLANs that the port of the physical switch carries with their tag, as in `10,20-29`;
+    /// absent for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_vlans: Option<String>,
+    /// The largest payload that the port of the physical switch carries, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_mtu: Option<u16>,
     /// Bytes the host received by it.
     pub rx_bytes: u64,
     /// Bytes the host sent by it.
@@ -459,6 +469,19 @@ pub struct LinkSlowing {
     /// It comes so often; any number of times if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
+}
+
+/// What a port of the physical switch carries; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PhysicalPort {
+    /// The VLANs that pass with their tag, as in `10,20-29`, `all` or `none`. Untagged frames pass
+    /// always.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlans: Option<String>,
+    /// The largest payload, in bytes; 9000 for whatever is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
 }
 
 /// A direction of a cable, as its host sees it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use racknest_types::id::{DatacenterId, FolderId, NetworkId};
+use racknest_types::id::{DatacenterId, FolderId, NetworkId, SwitchId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ operations! {
     /// Shows a network.
     NetworkShow = "network_show": Get "/api/v1/networks/{network}",
         access Privilege("System.Read"), answer Json(Network);
-    /// Makes a network that spans all hosts.
+    /// Makes a network: on the switch that takes all hosts, or on another.
     NetworkCreate = "network_create": Post "/api/v1/networks",
         access Privilege("DVPortgroup.Create"), body Json(NewNetwork), answer Created(Network);
     /// Changes a network: its name, its VLAN, and what holds for the ports of its guests.
@@ -145,7 +145,7 @@ pub struct NetworkCaptureQuery {
     pub bytes: Option<u32>,
 }
 
-/// A port group that spans all hosts.
+/// A port group of a switch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Network {
     /// Its id.
@@ -157,6 +157,21 @@ pub struct Network {
     pub folder: Reference<FolderId>,
     /// The datacenter it is in.
     pub datacenter: Reference<DatacenterId>,
+    /// The switch that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch: Option<Reference<SwitchId>>,
+    /// When its ports come to be.
+    #[serde(default)]
+    pub binding: PortBinding,
+    /// How many ports it has.
+    #[serde(default)]
+    pub ports: u32,
+    /// How many of them are in use.
+    #[serde(default)]
+    pub ports_used: u32,
+    /// Whether it gets more ports when they are used up.
+    #[serde(default)]
+    pub auto_expand: bool,
     /// The VLAN its frames carry between hosts, 1 to 4094; 0 for untagged.
     pub vlan: u16,
     /// Which part of a private VLAN it is; `vlan` is the VLAN that is divided.
@@ -244,6 +259,17 @@ pub struct Network {
     pub vm_count: u32,
 }
 
+/// When the ports of a network come to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PortBinding {
+    /// An adapter has its port from when it is attached until it is detached.
+    #[default]
+    Static,
+    /// An adapter has a port while its VM runs.
+    Ephemeral,
+}
+
 /// A part of a private VLAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -294,7 +320,7 @@ pub struct NetworkFilter {
 }
 
 /// A new network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewNetwork {
     /// Its name.
@@ -309,6 +335,18 @@ pub struct NewNetwork {
     /// services, another VLAN (the lowest free one if none is named), and no way to the original.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_of: Option<String>,
+    /// The switch that it is a part of: its name or id. The one that takes all hosts if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch: Option<String>,
+    /// When its ports come to be; static if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<PortBinding>,
+    /// How many ports it has, with static binding; 8 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<u32>,
+    /// Whether it gets more ports when they are used up; yes if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_expand: Option<bool>,
 }
 
 /// What to change of a network; what is absent stays.
@@ -417,4 +455,16 @@ pub struct NetworkPatch {
     /// Whether hosts answer for addresses that they know instead of asking everybody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arp_suppression: Option<bool>,
+    /// When its ports come to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binding: Option<PortBinding>,
+    /// How many ports it has, with static binding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<u32>,
+    /// Whether it gets more ports when they are used up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_expand: Option<bool>,
+    /// Every host that answers must agree first; if one refuses, none makes the change.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub atomic: bool,
 }

@@ -36,12 +36,24 @@ impl Inventory {
             ("Datastore usage", Trigger::DatastoreUsage(threshold(750, 850))),
         ];
         for (name, trigger) in alarms {
-            let id = AlarmId::from_raw(self.next_id());
-            let raised = BTreeMap::new();
-            let record = AlarmRecord { id, name: name.into(), trigger, enabled: true, raised };
-            self.alarms.insert(id, record);
-            self.touch_created(id);
+            self.create_alarm(name, trigger);
         }
+        self.create_new_alarms();
+    }
+
+    /// Alarms that stores of before do not have.
+    pub(super) fn create_new_alarms(&mut self) {
+        if !self.alarms.values().any(|alarm| alarm.trigger == Trigger::NetworkOutOfSync) {
+            self.create_alarm("Network out of sync", Trigger::NetworkOutOfSync);
+        }
+    }
+
+    fn create_alarm(&mut self, name: &str, trigger: Trigger) {
+        let id = AlarmId::from_raw(self.next_id());
+        let raised = BTreeMap::new();
+        let record = AlarmRecord { id, name: name.into(), trigger, enabled: true, raised };
+        self.alarms.insert(id, record);
+        self.touch_created(id);
     }
 
     /// Compares every alarm with what was measured, and raises or clears it where that changed.
@@ -92,6 +104,14 @@ impl Inventory {
                         HealthLevel::Severe => AlarmStatus::Red,
                     });
                     (host.id.into(), worst)
+                })
+                .collect(),
+            Trigger::NetworkOutOfSync => self
+                .hosts
+                .values()
+                .map(|host| {
+                    let is_out = self.why_out_of_sync(host.id).is_some();
+                    (host.id.into(), is_out.then_some(AlarmStatus::Red))
                 })
                 .collect(),
             Trigger::VmDied => self.judge_deaths(alarm),

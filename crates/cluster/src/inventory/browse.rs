@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{
     AlarmId, ClusterId, DatacenterId, DatastoreId, DrillId, EventId, FolderId, HostId, NetworkId,
-    PermissionId, PoolId, RoleId, SnapshotId, TaskId, UserId, VmId,
+    PermissionId, PoolId, RoleId, SnapshotId, SwitchId, TaskId, UserId, VmId,
 };
 
 use super::Inventory;
@@ -24,6 +24,7 @@ use crate::record::host::HostRecord;
 use crate::record::network::NetworkRecord;
 use crate::record::pool::PoolRecord;
 use crate::record::snapshot::SnapshotRecord;
+use crate::record::switch::SwitchRecord;
 use crate::record::task::TaskRecord;
 use crate::record::vm::VmRecord;
 
@@ -54,6 +55,7 @@ views! {
     "VM or template" vm vms(VmId) -> VmRecord;
     "datastore" datastore datastores(DatastoreId) -> DatastoreRecord;
     "network" network networks(NetworkId) -> NetworkRecord;
+    "switch" switch switches(SwitchId) -> SwitchRecord;
     "snapshot" snapshot snapshots(SnapshotId) -> SnapshotRecord;
     "task" task tasks(TaskId) -> TaskRecord;
     "event" event events(EventId) -> EventRecord;
@@ -100,6 +102,7 @@ finders! {
     "VM" find_vm(VmId, Vm);
     "datastore" find_datastore(DatastoreId, Datastore);
     "network" find_network(NetworkId, Network);
+    "switch" find_switch(SwitchId, Switch);
 }
 
 impl Inventory {
@@ -167,6 +170,7 @@ impl Inventory {
             EntityRef::Vm(id) => Some(self.vms.get(&id)?.folder.into()),
             EntityRef::Datastore(id) => Some(self.datastores.get(&id)?.folder.into()),
             EntityRef::Network(id) => Some(self.networks.get(&id)?.folder.into()),
+            EntityRef::Switch(id) => Some(self.switches.get(&id)?.parent()),
             EntityRef::Snapshot(id) => Some(self.snapshots.get(&id)?.vm.into()),
             EntityRef::Meta
             | EntityRef::Task(_)
@@ -191,6 +195,7 @@ impl Inventory {
             EntityRef::Vm(id) => self.vms.get(&id).map(|record| &record.name),
             EntityRef::Datastore(id) => self.datastores.get(&id).map(|record| &record.name),
             EntityRef::Network(id) => self.networks.get(&id).map(|record| &record.name),
+            EntityRef::Switch(id) => self.switches.get(&id).map(|record| &record.name),
             EntityRef::Snapshot(id) => self.snapshots.get(&id).map(|record| &record.name),
             EntityRef::Alarm(id) => self.alarms.get(&id).map(|record| &record.name),
             EntityRef::User(id) => self.users.get(&id).map(|record| &record.name),
@@ -232,6 +237,7 @@ impl Inventory {
             EntityRef::Vm(id) => self.vms.contains_key(&id),
             EntityRef::Datastore(id) => self.datastores.contains_key(&id),
             EntityRef::Network(id) => self.networks.contains_key(&id),
+            EntityRef::Switch(id) => self.switches.contains_key(&id),
             EntityRef::Snapshot(id) => self.snapshots.contains_key(&id),
             EntityRef::Task(id) => self.tasks.contains_key(&id),
             EntityRef::Event(id) => self.events.contains_key(&id),

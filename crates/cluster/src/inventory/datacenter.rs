@@ -84,8 +84,12 @@ impl Inventory {
         let record = self.datacenter(id)?.clone();
         let folders =
             [record.vm_folder, record.host_folder, record.datastore_folder, record.network_folder];
-        for folder in folders {
+        for folder in folders.into_iter().filter(|folder| *folder != record.network_folder) {
             self.check_empty(folder.into())?;
+        }
+        let idle = self.check_networks_gone(record.network_folder)?;
+        if let Some(switch) = idle {
+            self.remove_switch(now, user, switch);
         }
         self.record_event(now, user, id, EventKind::Removed, "");
         for folder in folders {

@@ -150,6 +150,7 @@ impl Inventory {
             datastore: &source.home.datastore,
             vcpus: source.config.vcpus,
             memory: source.config.memory,
+            networks: source.config.nics.iter().map(|nic| nic.network).collect(),
             runs: None,
         })
     }
@@ -238,7 +239,8 @@ impl Inventory {
             | TaskWork::EnterMaintenance { .. }
             | TaskWork::ReturnVms { .. }
             | TaskWork::PowerOnHost { .. }
-            | TaskWork::Remediate(_) => None,
+            | TaskWork::Remediate(_)
+            | TaskWork::ChangeSwitch => None,
         }
     }
 
@@ -265,6 +267,8 @@ impl Inventory {
         let source = self.vm(deploy.source)?.clone();
         self.check_name(deploy.folder.into(), name)?;
         let disks = self.clone_disks(&source, deploy.linked)?;
+        let attached = source.config.nics.iter().map(|nic| nic.network);
+        self.check_ports(name, None, attached)?;
         let (host, refused) = self.clone_place(&source, deploy, name)?;
         let nics = source
             .config

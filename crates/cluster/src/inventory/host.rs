@@ -16,6 +16,7 @@ use crate::record::ha::HostHa;
 use crate::record::host::{
     Claim, DriverKind, HostAbout, HostConnection, HostPower, HostRecord, Maintenance,
 };
+use crate::record::vmkernel::VmkernelAdapter;
 
 /// A host to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ impl Inventory {
             power: HostPower::On,
             power_changed: now,
             ailing: BTreeMap::new(),
+            adapters: [VmkernelAdapter::first()].into(),
+            network_version: 0,
         };
         self.index.put_host(&record);
         self.hosts.insert(id, record);
@@ -102,6 +105,7 @@ impl Inventory {
         self.end_maintenance_task(now, id, &Fault::state("the host was removed"));
         self.end_power_task(now, id, Err(Fault::state("the host was removed")));
         self.record_event(now, user, id, EventKind::Removed, "");
+        self.host_leaves_switches(now, user, id);
         self.index.drop_name(record.cluster.into(), &record.name);
         self.hosts.remove(&id);
         self.index.drop_host(id);

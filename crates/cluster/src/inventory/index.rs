@@ -11,6 +11,7 @@ use core::net::Ipv4Addr;
 use racknest_types::id::{ClusterId, HostId, NetworkId, PoolId, SnapshotId, TaskId, VmId};
 
 use super::nic::Mac;
+use super::port_binding::PortBook;
 use super::reservation::reserved;
 use super::vm_relocate::home_to_be;
 use super::{Inventory, LoadError};
@@ -47,6 +48,8 @@ pub(super) struct Index {
     macs: BTreeSet<(Mac, VmId)>,
     /// Who has which address on a network that has a subnet.
     addresses: BTreeMap<(NetworkId, Ipv4Addr), VmId>,
+    /// Which ports of each network are taken.
+    pub(super) ports: BTreeMap<NetworkId, PortBook>,
     /// The snapshots of each VM.
     pub(super) vm_snapshots: BTreeMap<VmId, BTreeSet<SnapshotId>>,
     /// How many VMs' disks stand on a layer, directly or through others.
@@ -173,6 +176,7 @@ impl Index {
         for nic in &vm.config.nics {
             let at = nic.address.map(|address| (nic.network, address));
             self.addresses.extend(at.map(|at| (at, vm.id)));
+            self.ports.entry(nic.network).or_default().attach(vm.id, nic);
         }
         for layer in vm.config.disks.iter().flat_map(|disk| &disk.backing) {
             *self.layer_users.entry(layer.clone()).or_default() += 1;
@@ -193,6 +197,12 @@ impl Index {
             self.macs.remove(&(nic.mac, vm.id));
             if let Some(address) = nic.address {
                 self.addresses.remove(&(nic.network, address));
+            }
+            if let Some(book) = self.ports.get_mut(&nic.network) {
+                book.detach(vm.id, nic);
+                if book.is_empty() {
+                    self.ports.remove(&nic.network);
+                }
             }
         }
         for layer in vm.config.disks.iter().flat_map(|disk| &disk.backing) {
@@ -270,6 +280,8 @@ impl Inventory {
             let parent = it.parent.map_or_else(|| it.cluster.into(), EntityRef::from);
             (parent, it.name.as_str(), it.id.into())
         });
+        let switches =
+            self.switches.values().map(|it| (it.parent(), it.name.as_str(), it.id.into()));
         macro_rules! rows {
             ($all:ident, $parent:ident) => {
                 self.$all.values().map(|it| (it.$parent.into(), it.name.as_str(), it.id.into()))
@@ -277,6 +289,7 @@ impl Inventory {
         }
         folders
             .chain(pools)
+            .chain(switches)
             .chain(rows!(datacenters, folder))
             .chain(rows!(clusters, folder))
             .chain(rows!(hosts, cluster))
@@ -296,6 +309,7 @@ impl Inventory {
             .chain(self.vms.values().map(|vm| (vm.id.into(), vm.host.into())))
             .chain(self.vms.values().filter_map(|vm| Some((vm.id.into(), vm.pool?.into()))))
             .chain(self.snapshots.values().map(|it| (it.id.into(), it.vm.into())))
+            .chain(self.networks.values().filter_map(|it| Some((it.id.into(), it.switch?.into()))))
             .chain(self.permissions.values().map(|it| (it.id.into(), it.entity)))
             .chain(self.permissions.values().map(|it| (it.id.into(), it.role.into())))
             .chain(self.permissions.values().map(|it| (it.id.into(), it.user.into())))

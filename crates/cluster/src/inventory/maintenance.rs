@@ -282,7 +282,8 @@ impl Inventory {
             | TaskWork::Step
             | TaskWork::Deploy(_)
             | TaskWork::PowerOnHost { .. }
-            | TaskWork::Remediate(_) => None,
+            | TaskWork::Remediate(_)
+            | TaskWork::ChangeSwitch => None,
         }
     }
 
@@ -294,7 +295,8 @@ impl Inventory {
             | TaskWork::Step
             | TaskWork::Deploy(_)
             | TaskWork::PowerOnHost { .. }
-            | TaskWork::Remediate(_) => None,
+            | TaskWork::Remediate(_)
+            | TaskWork::ChangeSwitch => None,
         }
     }
 
@@ -408,7 +410,8 @@ impl Inventory {
                 TaskWork::Step
                 | TaskWork::Deploy(_)
                 | TaskWork::PowerOnHost { .. }
-                | TaskWork::Remediate(_),
+                | TaskWork::Remediate(_)
+                | TaskWork::ChangeSwitch,
             )
             | None => false,
         };

@@ -6,23 +6,24 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use racknest_types::fault::{Fault, FaultCode};
-use racknest_types::id::{FolderId, HostId, NetworkId};
+use racknest_types::id::{FolderId, NetworkId, SwitchId};
 use racknest_types::time::Timestamp;
 
 use super::Inventory;
 use super::forward::check_forwards;
 use crate::record::event::EventKind;
 use crate::record::folder::FolderKind;
-use crate::record::network::{NetworkPolicy, NetworkRecord, PrivatePart, Shaping, Teaming};
+use crate::record::network::{
+    Binding, NetworkPolicy, NetworkRecord, PrivatePart, Shaping, Teaming,
+};
 use crate::record::services::Services;
 use crate::record::vm::VmRecord;
-use crate::wire::{PortGroup, ToHost};
 
 /// The highest VLAN: 4095 means all of them, and 0 none.
 pub const VLAN_MAX: u16 = 4094;
 
 /// The smallest payload that IPv4 asks of a link, and the largest that switches carry, in bytes.
-const MTU_RANGE: core::ops::RangeInclusive<u16> = 576..=9_000;
+pub(super) const MTU_RANGE: core::ops::RangeInclusive<u16> = 576..=9_000;
 
 /// A change to a network; what is `None` stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct EditNetwork {
     pub policy: Option<NetworkPolicy>,
     /// What it does for its guests; the inner `None` for nothing.
     pub services: Option<Option<Services>>,
+    /// When its ports come to be.
+    pub binding: Option<Binding>,
 }
 
 /// A fenced copy of a network.
@@ -50,8 +53,23 @@ pub struct CopyNetwork<'a> {
     pub vlan: Option<u16>,
 }
 
+/// A network to make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewNetwork {
+    /// Its name.
+    pub name: String,
+    /// The network folder it goes to; `None` for its switch's, or the only datacenter's.
+    pub folder: Option<FolderId>,
+    /// The VLAN its frames carry between hosts; 0 for untagged.
+    pub vlan: u16,
+    /// The switch that it is a part of; `None` for the one that takes all hosts.
+    pub switch: Option<SwitchId>,
+    /// When its ports come to be.
+    pub binding: Binding,
+}
+
 impl Inventory {
-    /// Makes a port group that spans all hosts.
+    /// Makes a port group that spans all hosts of its datacenter.
     ///
     /// # Errors
     /// The name or the VLAN cannot be used.
@@ -63,16 +81,52 @@ impl Inventory {
         name: &str,
         vlan: u16,
     ) -> Result<NetworkId, Fault> {
-        let folder = self.folder_or_default(folder, FolderKind::Networks)?;
-        self.check_name(folder.into(), name)?;
-        check_vlan(name, vlan)?;
-        let id = NetworkId::from_raw(self.next_id());
+        let new = NewNetwork { name: name.into(), folder, vlan, ..NewNetwork::default() };
+        self.network_create_on(now, user, new)
+    }
+
+    /// Makes a port group of a switch.
+    ///
+    /// # Errors
+    /// The name, the VLAN or the number of ports cannot be used, or the switch is in another
+    /// datacenter.
+    pub fn network_create_on(
+        &mut self,
+        now: Timestamp,
+        user: &str,
+        new: NewNetwork,
+    ) -> Result<NetworkId, Fault> {
+        let NewNetwork { name, folder, vlan, switch, binding } = new;
+        let folder = match (folder, switch) {
+            (None, Some(switch)) => self.switch(switch)?.folder,
+            (folder, _) => self.folder_or_default(folder, FolderKind::Networks)?,
+        };
+        if let Some(switch) = switch {
+            self.check_same_datacenter(folder.into(), self.switch(switch)?.folder.into())?;
+        }
+        self.check_name(folder.into(), &name)?;
+        check_vlan(&name, vlan)?;
         let policy = NetworkPolicy::default();
-        let name_of = String::from(name);
-        let (services, forwards) = (None, Vec::new());
-        let record = NetworkRecord { id, name: name_of, folder, vlan, policy, services, forwards };
+        let mut record = NetworkRecord {
+            // The last id of all: it is taken once nothing is wrong any more.
+            id: NetworkId::from_raw(u64::MAX),
+            name,
+            folder,
+            vlan,
+            policy,
+            switch,
+            binding,
+            services: None,
+            forwards: Vec::new(),
+        };
+        self.check_binding(&record)?;
+        self.check_policy_of_switch(&record)?;
+        record.switch = switch.or_else(|| Some(self.default_switch(now, user, folder)));
+        let id = NetworkId::from_raw(self.next_id());
+        record.id = id;
+        self.index.put_name(folder.into(), &record.name, id);
+        self.switch_changed(record.switch);
         self.networks.insert(id, record);
-        self.index.put_name(folder.into(), name, id);
         self.touch_created(id);
         self.record_event(now, user, id, EventKind::Created, "");
         self.networks_stale = true;
@@ -102,7 +156,14 @@ impl Inventory {
             )));
         }
         let folder = copy.folder.unwrap_or(source.folder);
-        let id = self.network_create(now, user, Some(folder), copy.name, vlan)?;
+        let new = NewNetwork {
+            name: copy.name.into(),
+            folder: Some(folder),
+            vlan,
+            switch: source.switch,
+            binding: source.binding,
+        };
+        let id = self.network_create_on(now, user, new)?;
         if let Some(record) = self.networks.get_mut(&id) {
             record.policy = source.policy;
             record.services = source.services.map(|it| Services { routed: false, ..it });
@@ -148,7 +209,36 @@ impl Inventory {
         id: NetworkId,
         edit: EditNetwork,
     ) -> Result<(), Fault> {
+        let new = self.edited_network(id, edit)?;
         let old = self.network(id)?.clone();
+        if new == old {
+            return Ok(());
+        }
+        let is_other_binding = new.binding != old.binding;
+        let is_settled = old.services == new.services;
+        self.index.drop_name(old.folder.into(), &old.name);
+        self.index.put_name(old.folder.into(), &new.name, id);
+        self.switch_changed(new.switch);
+        self.networks.insert(id, new);
+        if is_other_binding {
+            self.number_ports_of(id);
+        }
+        self.touch(id);
+        self.record_event(now, user, id, EventKind::Reconfigured, "");
+        if !is_settled {
+            self.settle_network(id);
+        }
+        self.send_networks();
+        Ok(())
+    }
+
+    /// A network as it is after a change, which is looked at and not made.
+    pub(super) fn edited_network(
+        &self,
+        id: NetworkId,
+        edit: EditNetwork,
+    ) -> Result<NetworkRecord, Fault> {
+        let old = self.network(id)?;
         let mut new = old.clone();
         if let Some(name) = edit.name.filter(|name| *name != old.name) {
             self.check_name(old.folder.into(), &name)?;
@@ -165,22 +255,27 @@ impl Inventory {
         if let Some(services) = edit.services {
             new.services = services;
         }
+        new.binding = edit.binding.unwrap_or(old.binding);
         self.check_network_policy(&new)?;
+        self.check_policy_of_switch(&new)?;
+        self.check_binding(&new)?;
         self.check_services(&new)?;
         check_forwards(&new)?;
-        if new == old {
+        Ok(new)
+    }
+
+    /// Whether its switch carries what a network asks for.
+    fn check_policy_of_switch(&self, network: &NetworkRecord) -> Result<(), Fault> {
+        let Some(switch) = network.switch.and_then(|id| self.switches.get(&id)) else {
             return Ok(());
+        };
+        if network.policy.mtu > switch.mtu {
+            return Err(Fault::invalid(format!(
+                "network '{}': an MTU of {} does not pass by switch '{}', whose MTU is {}; make that \
+                 larger first",
+                network.name, network.policy.mtu, switch.name, switch.mtu
+            )));
         }
-        self.index.drop_name(old.folder.into(), &old.name);
-        self.index.put_name(old.folder.into(), &new.name, id);
-        let is_settled = old.services == new.services;
-        self.networks.insert(id, new);
-        self.touch(id);
-        self.record_event(now, user, id, EventKind::Reconfigured, "");
-        if !is_settled {
-            self.settle_network(id);
-        }
-        self.networks_stale = true;
         Ok(())
     }
 
@@ -194,42 +289,23 @@ impl Inventory {
         user: &str,
         id: NetworkId,
     ) -> Result<(), Fault> {
-        let record = self.network(id)?.clone();
+        self.network(id)?;
         self.check_network_unused(id, "deleted")?;
+        self.check_no_adapter(id)?;
         self.check_not_in_rules(id)?;
-        self.record_event(now, user, id, EventKind::Removed, "");
-        self.index.drop_name(record.folder.into(), &record.name);
-        self.networks.remove(&id);
-        self.drop_permissions_on(id.into());
-        self.touch_deleted(id);
-        self.networks_stale = true;
+        self.remove_network(now, user, id);
+        self.send_networks();
         Ok(())
     }
 
-    /// Tells every host that answers of the port groups, as they are now, if they have changed: once
-    /// for all changes that are saved together, and before what follows from those.
-    pub(super) fn send_stale_networks(&mut self) {
-        if !core::mem::take(&mut self.networks_stale) {
-            return;
+    pub(super) fn remove_network(&mut self, now: Timestamp, user: &str, id: NetworkId) {
+        self.record_event(now, user, id, EventKind::Removed, "");
+        if let Some(record) = self.networks.remove(&id) {
+            self.index.drop_name(record.folder.into(), &record.name);
+            self.switch_changed(record.switch);
         }
-        let later = core::mem::take(&mut self.actions);
-        let connected = self.hosts.values().filter(|host| self.is_connected(host.id));
-        for host in connected.map(|host| host.id).collect::<Vec<_>>() {
-            self.send_networks_to(host);
-        }
-        self.actions.extend(later);
-    }
-
-    pub(super) fn send_networks_to(&mut self, host: HostId) {
-        let groups = self.networks.values().map(|network| PortGroup {
-            id: network.id,
-            name: network.name.clone(),
-            vlan: network.vlan,
-            policy: network.policy.clone(),
-            services: self.services_for(host, network.id),
-        });
-        let groups = groups.collect::<Vec<_>>();
-        self.send(host, ToHost::Networks(groups));
+        self.drop_permissions_on(id.into());
+        self.touch_deleted(id);
     }
 
     /// Refuses a policy that no switch could keep.
@@ -304,6 +380,19 @@ impl Inventory {
     /// The VMs with an adapter on a network.
     pub fn vms_attached(&self, id: NetworkId) -> impl Iterator<Item = &VmRecord> {
         self.vms.values().filter(move |vm| vm.config.nics.iter().any(|nic| nic.network == id))
+    }
+
+    fn check_no_adapter(&self, id: NetworkId) -> Result<(), Fault> {
+        match self.vmkernel_on(id) {
+            None => Ok(()),
+            Some((host, adapter)) => Err(Fault::new(
+                FaultCode::ResourceInUse,
+                format!(
+                    "{adapter} of host '{host}' is attached to {}; it cannot be deleted",
+                    self.describe(id.into())
+                ),
+            )),
+        }
     }
 
     fn check_network_unused(&self, id: NetworkId, verb: &str) -> Result<(), Fault> {

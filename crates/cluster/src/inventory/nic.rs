@@ -57,7 +57,8 @@ impl Inventory {
     pub(super) fn new_nic(&mut self, key: u32, new: NewNic) -> Nic {
         let mac = new.mac.unwrap_or_else(|| self.free_mac());
         let vlan = self.networks.get(&new.network).map_or(0, |network| network.vlan);
-        Nic { key, mac, network: new.network, vlan, connected: true, address: None }
+        let (address, port) = (None, None);
+        Nic { key, mac, network: new.network, vlan, connected: true, address, port }
     }
 
     /// `00:50:56` and 22 bits of a number that is never used twice, in the range that vSphere gives to
@@ -89,6 +90,8 @@ impl Inventory {
             )));
         }
         made.iter().try_for_each(|nic| self.network(nic.network).map(drop))?;
+        let attached = kept.iter().map(|nic| nic.network);
+        self.check_ports(name, vm, attached.chain(made.iter().map(|nic| nic.network)))?;
         let had = |mac: &Mac| vm.is_some_and(|vm| vm.config.nics.iter().any(|nic| nic.mac == *mac));
         let given = made.iter().filter_map(|nic| nic.mac);
         let macs = kept.iter().map(|nic| nic.mac).chain(given).collect::<Vec<_>>();
@@ -134,7 +137,7 @@ impl Inventory {
     }
 
     /// The VMs that tasks are about.
-    fn vms_to_change(&self) -> impl Iterator<Item = VmId> {
+    pub(super) fn vms_to_change(&self) -> impl Iterator<Item = VmId> {
         let targets = self.index.running_tasks.iter().filter_map(|task| self.tasks.get(task));
         targets.filter_map(|task| if let EntityRef::Vm(vm) = task.target { Some(vm) } else { None })
     }

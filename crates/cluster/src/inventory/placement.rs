@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use racknest_types::bytes::Bytes;
 use racknest_types::fault::{Fault, FaultCode};
-use racknest_types::id::{ClusterId, HostId, VmId};
+use racknest_types::id::{ClusterId, HostId, NetworkId, VmId};
 
 use super::Inventory;
 use super::drs::snapshot::is_kept_free;
@@ -28,6 +28,8 @@ pub(super) struct Need<'a> {
     pub(super) datastore: &'a str,
     pub(super) vcpus: u16,
     pub(super) memory: Bytes,
+    /// The networks that its adapters are attached to.
+    pub(super) networks: Vec<NetworkId>,
     /// It runs there: then it needs what it reserves, too.
     pub(super) runs: Option<Runs<'a>>,
 }
@@ -114,6 +116,9 @@ impl Inventory {
         let mounted = |id| self.datastores.get(id).is_some_and(|it| it.name == need.datastore);
         if !host.datastores.iter().any(mounted) {
             let reason = format!("host '{name}' has not mounted datastore '{}'", need.datastore);
+            return Some((FaultCode::InvalidState, reason));
+        }
+        if let Some(reason) = need.networks.iter().find_map(|id| self.why_not_on(*id, host)) {
             return Some((FaultCode::InvalidState, reason));
         }
         if self.clusters.get(&host.cluster).is_some_and(|it| is_kept_free(it, host)) {

@@ -164,7 +164,8 @@ impl Inventory {
             | TaskWork::Deploy(_)
             | TaskWork::EnterMaintenance { .. }
             | TaskWork::ReturnVms { .. }
-            | TaskWork::PowerOnHost { .. } => None,
+            | TaskWork::PowerOnHost { .. }
+            | TaskWork::ChangeSwitch => None,
         });
         let unfinished =
             last.filter(|work| work.hosts.iter().any(|host| host.step != RemediationStep::Done));
@@ -411,7 +412,8 @@ impl Inventory {
             | TaskWork::Deploy(_)
             | TaskWork::EnterMaintenance { .. }
             | TaskWork::ReturnVms { .. }
-            | TaskWork::PowerOnHost { .. } => None,
+            | TaskWork::PowerOnHost { .. }
+            | TaskWork::ChangeSwitch => None,
         }
     }
 

@@ -73,6 +73,7 @@ impl Inventory {
             self.record_event(now, "", id, EventKind::HostConnected, "");
         }
         self.answered(now, id);
+        self.forget_told_networks(id);
         self.send_networks_to(id);
         self.send_switching_to(id);
         self.compare(now, id, hello.vms);
@@ -88,6 +89,8 @@ impl Inventory {
                 self.record_event(now, "", id, EventKind::HostConnectionLost, why);
             }
             self.finish_arrivals(now, id);
+            self.forget_told_networks(id);
+            self.switch_host_lost(now, id);
         }
     }
 
@@ -109,6 +112,13 @@ impl Inventory {
             }
             FromHost::Ha(reports) => self.handle_ha_reports(now, host, reports),
             FromHost::Hook { task, answer } => self.handle_hook_answer(now, host, task, answer),
+            FromHost::NetworkPrepared { versions, result } => {
+                self.handle_network_prepared(now, host, &versions, result);
+            }
+            FromHost::NetworkHealth(health) => self.handle_network_health(now, host, health),
+            FromHost::NetworkApplied { versions, outcome } => {
+                self.handle_network_applied(now, host, versions, outcome);
+            }
             FromHost::Hello { .. } | FromHost::Samples { .. } | FromHost::Pong => {}
         }
     }

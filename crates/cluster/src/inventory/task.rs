@@ -137,6 +137,7 @@ impl Inventory {
             TaskWork::ReturnVms { .. } => self.cancel_return(now, id),
             TaskWork::PowerOnHost { host } => self.cancel_power_on(now, host),
             TaskWork::Remediate(_) => self.cancel_remediation(now, id),
+            TaskWork::ChangeSwitch => self.cancel_switch_change(now, id),
         }
         Ok(())
     }
@@ -175,7 +176,10 @@ impl Inventory {
             Some(TaskWork::EnterMaintenance { .. } | TaskWork::ReturnVms { .. }) => {
                 self.maintenance_step_ended(now, task, vm, result);
             }
-            Some(TaskWork::PowerOnHost { .. } | TaskWork::Remediate(_)) | None => {
+            Some(
+                TaskWork::PowerOnHost { .. } | TaskWork::Remediate(_) | TaskWork::ChangeSwitch,
+            )
+            | None => {
                 unreachable!("{task} has no step like {step:?}")
             }
         }

@@ -25,6 +25,7 @@ mod rules;
 mod services;
 mod snapshots;
 mod standby;
+mod switches;
 mod switching;
 
 use std::fmt::Write as _;
@@ -250,8 +251,12 @@ impl World {
         self.write_events();
         while let Some(action) = self.inventory.poll_action() {
             let (host, text) = match action {
-                // Every hello is answered by it; `networks.rs` and `switching.rs` look at what it says.
-                Action::Send { message: ToHost::Networks(_) | ToHost::Switching(_), .. } => {
+                // Every hello is answered by them; `networks.rs`, `switching.rs` and `switches.rs` look
+                // at what they say.
+                Action::Send {
+                    message: ToHost::Networks(_) | ToHost::Switching(_) | ToHost::HostNetwork(_),
+                    ..
+                } => {
                     continue;
                 }
                 Action::Send { host, message } => (host, self.describe_message(&message)),
@@ -323,7 +328,13 @@ impl World {
                 let verb = if order.is_check { "look for" } else { "run" };
                 std::format!("{verb} hook {}", order.name)
             }
-            ToHost::Hello { .. } | ToHost::Ping | ToHost::Networks(_) | ToHost::Switching(_) => {
+            ToHost::PrepareNetwork(_) => "could its network be another".into(),
+            ToHost::NetworkConfirmed(_) => "its network is confirmed".into(),
+            ToHost::Hello { .. }
+            | ToHost::Ping
+            | ToHost::Networks(_)
+            | ToHost::Switching(_)
+            | ToHost::HostNetwork(_) => {
                 panic!("the inventory does not say {message:?}")
             }
         }
@@ -340,6 +351,7 @@ impl World {
         entities.extend(it.vms.keys().map(|id| EntityRef::from(*id)));
         entities.extend(it.datastores.keys().map(|id| EntityRef::from(*id)));
         entities.extend(it.networks.keys().map(|id| EntityRef::from(*id)));
+        entities.extend(it.switches.keys().map(|id| EntityRef::from(*id)));
         entities.extend(it.snapshots.keys().map(|id| EntityRef::from(*id)));
         entities.extend(it.tasks.keys().map(|id| EntityRef::from(*id)));
         entities.extend(it.events.keys().map(|id| EntityRef::from(*id)));

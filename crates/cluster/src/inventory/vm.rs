@@ -14,6 +14,7 @@ use racknest_types::time::Timestamp;
 
 use super::nic::NewNic;
 use super::placement::{Need, Runs};
+use super::port_binding::number_ports;
 use super::vm_action::VmAction;
 use super::{Inventory, services};
 use crate::record::datastore::DatastorePath;
@@ -147,6 +148,7 @@ impl Inventory {
             datastore: &datastore,
             vcpus: create.vcpus,
             memory: create.memory,
+            networks: create.nics.iter().map(|nic| nic.network).collect(),
             runs: create.power_on.then_some(runs),
         };
         self.check_allocations(&create.name, &config, need.cluster)?;
@@ -189,6 +191,8 @@ impl Inventory {
         let id = VmId::from_raw(self.next_id());
         let uuid = (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64());
         let home = self.free_home(&draft.datastore, &draft.name, id);
+        let mut config = draft.config;
+        number_ports(&self.networks, &self.index.ports, &mut config);
         let mut vm = VmRecord {
             id,
             uuid: as_uuid_v4(uuid),
@@ -198,7 +202,7 @@ impl Inventory {
             host: draft.host,
             home,
             is_template: draft.is_template,
-            config: draft.config,
+            config,
             power: PowerState::Off,
             power_changed: now,
             pending: None,
@@ -211,6 +215,7 @@ impl Inventory {
         self.networks_stale |= !services::leases_of(&vm).is_empty();
         self.index.put_name(vm.folder.into(), &vm.name, id);
         self.index.add_vm(&vm);
+        self.note_networks(vm.host, &[], &vm.config.nics);
         self.vms.insert(id, vm);
         self.touch_created(id);
         id
@@ -247,12 +252,16 @@ impl Inventory {
             return;
         };
         let before = services::leases_of(vm);
+        let nics = vm.config.nics.clone();
         self.index.remove_vm(vm);
         change(vm);
+        number_ports(&self.networks, &self.index.ports, &mut vm.config);
         services::settle(&self.networks, &self.index, vm);
         self.networks_stale |= services::leases_of(vm) != before;
         self.index.add_vm(vm);
+        let (host, now) = (vm.host, vm.config.nics.clone());
         self.touch(id);
+        self.note_networks(host, &nics, &now);
     }
 
     /// Changes of a VM what nothing is derived from: neither its place, its name nor its config.

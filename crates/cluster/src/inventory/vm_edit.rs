@@ -128,11 +128,13 @@ impl Inventory {
             }
         }
         self.check_nics(&vm.name, Some(vm), &config.nics, &edit.add_nics)?;
+        self.check_nics_on(vm, &config.nics, &edit.add_nics)?;
         for nic in edit.add_nics {
             let key = config.nics.iter().map(|nic| nic.key + 1).max().unwrap_or(0);
             let nic = self.new_nic(key, nic);
             config.nics.push(nic);
         }
+        self.number_new_ports(vm, &mut config);
         Ok(config)
     }
 
@@ -196,6 +198,8 @@ impl Inventory {
                 .find(|nic| nic.key == change.key)
                 .ok_or_else(|| no_such(vm, "network adapter", change.key))?;
             if let Some(network) = network {
+                // On another network its number means nothing.
+                nic.port = nic.port.filter(|_| nic.network == network.id);
                 nic.network = network.id;
                 nic.vlan = network.vlan;
             }

@@ -29,6 +29,7 @@ impl Inventory {
             datastore: &vm.home.datastore,
             vcpus: vm.config.vcpus,
             memory: vm.config.memory,
+            networks: vm.config.nics.iter().map(|nic| nic.network).collect(),
             runs: (vm.power == PowerState::On).then_some(Runs {
                 name: &vm.name,
                 vm: Some(vm.id),
@@ -134,7 +135,7 @@ impl Inventory {
         Ok(())
     }
 
-    fn datacenter_of(&self, entity: EntityRef) -> Option<EntityRef> {
+    pub(super) fn datacenter_of(&self, entity: EntityRef) -> Option<EntityRef> {
         let mut above = Some(entity);
         while let Some(at) = above {
             if matches!(at, EntityRef::Datacenter(_)) {

@@ -66,8 +66,14 @@ impl Inventory {
             datastore: &spec.home.datastore,
             vcpus: spec.config.vcpus,
             memory: spec.config.memory,
+            networks: spec.config.nics.iter().map(|nic| nic.network).collect(),
             runs: None,
         };
+        self.check_ports(
+            &name,
+            None,
+            need.networks.iter().copied().filter(|it| self.networks.contains_key(it)),
+        )?;
         self.check_allocations(&name, &spec.config, need.cluster)?;
         let host = self.place_at(register.host, &need)?;
         let config = self.adopted_config(spec.config);

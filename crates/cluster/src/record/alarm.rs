@@ -33,6 +33,8 @@ pub enum Trigger {
     VmDied,
     /// A part of a host is not well.
     HostHealth,
+    /// A host has another network than it should have.
+    NetworkOutOfSync,
     /// A host's or VM's CPU use.
     CpuUsage(Threshold),
     /// A host's memory use.

@@ -8,7 +8,7 @@ use core::str::FromStr;
 
 use racknest_types::id::{
     AlarmId, ClusterId, DatacenterId, DatastoreId, DrillId, EventId, FolderId, HostId, NetworkId,
-    PermissionId, PoolId, RoleId, SnapshotId, TaskId, UserId, VmId,
+    PermissionId, PoolId, RoleId, SnapshotId, SwitchId, TaskId, UserId, VmId,
 };
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -87,6 +87,8 @@ entities! {
     Datastore(DatastoreId);
     /// A network.
     Network(NetworkId);
+    /// A switch.
+    Switch(SwitchId);
     /// A snapshot.
     Snapshot(SnapshotId);
     /// A task.

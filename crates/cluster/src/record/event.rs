@@ -152,4 +152,12 @@ pub enum EventKind {
     HostExitedStandby,
     /// A part of a host is not as well as it was, or is well again.
     HostHealthChanged,
+    /// A host has not taken in a change of its switches.
+    SwitchHostOutOfSync,
+    /// A host that was out of sync has taken in what it should.
+    SwitchHostInSync,
+    /// A change had cut a host off from the manager, and the host went back from it.
+    NetworkRolledBack,
+    /// A health check found that an uplink does not carry what it should, or does again.
+    NetworkHealthChanged,
 }

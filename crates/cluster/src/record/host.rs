@@ -10,6 +10,7 @@ use racknest_types::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ha::HostHa;
+use super::vmkernel::VmkernelAdapter;
 
 /// A host: a machine whose agent runs VMs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,17 @@ pub struct HostRecord {
     /// Which of its parts are not well, as those who watch them say.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ailing: BTreeMap<HostPart, HealthLevel>,
+    /// Its VMkernel adapters.
+    #[serde(default = "first_adapter")]
+    pub adapters: Vec<VmkernelAdapter>,
+    /// Counts the changes of its network that are its alone.
+    #[serde(default)]
+    pub network_version: u64,
+}
+
+/// Hosts of before there were adapters spoke over all NICs.
+fn first_adapter() -> Vec<VmkernelAdapter> {
+    [VmkernelAdapter::first()].into()
 }
 
 /// Whether a host is on. One whose power was pulled is not in standby: it is missing.
@@ -164,4 +176,7 @@ pub struct HostAbout {
     /// Whether it knows [`ToHost::Switching`](crate::wire::ToHost::Switching).
     #[serde(default)]
     pub takes_switching: bool,
+    /// Whether it keeps switches, and says what became of a change; agents before them do not.
+    #[serde(default)]
+    pub keeps_switches: bool,
 }

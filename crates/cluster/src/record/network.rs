@@ -6,7 +6,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use racknest_types::id::{FolderId, NetworkId};
+use racknest_types::id::{FolderId, NetworkId, SwitchId};
 use serde::{Deserialize, Serialize};
 
 use super::services::{Forward, Services};
@@ -14,7 +14,7 @@ use super::services::{Forward, Services};
 /// The largest payload of a frame where nothing else is said, in bytes.
 pub const MTU: u16 = 1_500;
 
-/// A port group that spans all hosts.
+/// A port group: a part of a switch, there on every host that is a member of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRecord {
     /// Its id.
@@ -34,6 +34,36 @@ pub struct NetworkRecord {
     /// Ports of the machine that lead to its guests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<Forward>,
+    /// The switch that it is a part of; `None` only in a store of before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch: Option<SwitchId>,
+    /// When its ports come to be.
+    #[serde(default)]
+    pub binding: Binding,
+}
+
+/// When the ports of a port group come to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Binding {
+    /// A NIC has its port from when it is attached until it is detached, whether its VM runs or not.
+    Static {
+        /// How many ports there are.
+        ports: u32,
+        /// Whether there are more when they are used up.
+        auto_expand: bool,
+    },
+    /// A NIC has a port while its VM runs. Hosts make it themselves, also while the manager is away.
+    Ephemeral,
+}
+
+/// The ports of a port group of which nothing else is said, and how many more there are at a time
+/// when they are used up: vSphere's own number.
+pub const PORTS: u32 = 8;
+
+impl Default for Binding {
+    fn default() -> Self {
+        Self::Static { ports: PORTS, auto_expand: true }
+    }
 }
 
 /// What holds for each port of a port group.

@@ -90,6 +90,9 @@ pub enum TaskWork {
     },
     /// Hosts that are worked on, one after the other.
     Remediate(Remediation),
+    /// A change of a switch that all its hosts must agree to first. What it is, only the manager that
+    /// began it knows: with that it ends.
+    ChangeSwitch,
 }
 
 /// VMs that are moved, some at a time.

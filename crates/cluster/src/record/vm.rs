@@ -170,6 +170,9 @@ pub struct Nic {
     /// The address that its guest is told, where the network has a subnet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
+    /// Its port of the port group, if those are numbered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u32>,
 }
 
 /// What a VM boots.

@@ -59,7 +59,7 @@ pub struct HaMember {
 pub struct PlacementRules {
     /// VMs that may run on these hosts only (`must`).
     pub only_on: Vec<(VmId, Vec<HostId>)>,
-    /// VMs that may not run on these hosts (`must`).
+    /// VMs that may not run on these hosts (`must`), or would have no network there.
     pub never_on: Vec<(VmId, Vec<HostId>)>,
     /// Groups of VMs no two of which may share a host.
     pub apart: Vec<Vec<VmId>>,

@@ -74,6 +74,9 @@ pub(super) async fn greet(stream: Stream) -> Result<Caller, HelloError> {
             ToHost::Mounts(_)
             | ToHost::Networks(_)
             | ToHost::Switching(_)
+            | ToHost::HostNetwork(_)
+            | ToHost::PrepareNetwork(_)
+            | ToHost::NetworkConfirmed(_)
             | ToHost::Request { .. }
             | ToHost::Cancel { .. }
             | ToHost::Register(_)

@@ -7,6 +7,7 @@ mod migration;
 mod relocation;
 mod stage;
 mod stream;
+mod wiring;
 
 use racknest_cluster::wire::Registration;
 use racknest_cluster::wire::memory::{MemoryMarks, MemoryState};

@@ -1,6 +1,7 @@
 //! What the agent's loop waits for and may not have: each waits for ever where there is nothing.
 
 use racknest_cluster::wire::ToHost;
+use tokio::sync::watch;
 use tokio::time::Interval;
 
 use super::connection::Connection;
@@ -30,6 +31,15 @@ pub(super) async fn tick(timer: Option<&mut Interval>) {
             timer.tick().await;
         }
         None => std::future::pending().await,
+    }
+}
+
+/// The next value of what is watched, if it is.
+pub(super) async fn news<T: Clone>(watched: Option<&mut watch::Receiver<T>>) -> T {
+    let Some(watched) = watched else { return std::future::pending().await };
+    match watched.changed().await {
+        Ok(()) => watched.borrow_and_update().clone(),
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -15,7 +15,7 @@ use racknest_cluster::wire::PortGroup;
 use racknest_switch::port::{self, Security, StormLimits};
 use racknest_switch::team::{self, Team};
 use racknest_switch::{MacAddress, PortConfig, PortId, PortMode, PortRole, VlanId, rate};
-use racknest_types::id::NetworkId;
+use racknest_types::id::{NetworkId, SwitchId};
 use racknest_underlay::NicName;
 
 use crate::layout::Layout;
@@ -74,6 +74,31 @@ impl Groups {
         })
     }
 
+    /// Which of the host's switches a NIC of its own is an uplink of; 0 for none.
+    pub(super) fn domain_of(&self, nic: &NicName) -> u64 {
+        let has = |group: &&PortGroup| {
+            let uplinks = group.uplinks.as_ref();
+            uplinks.is_none_or(|names| names.iter().any(|name| name == nic.as_str()))
+        };
+        self.0.values().find(has).map_or(0, domain)
+    }
+
+    /// Those of the host's uplinks that are the switch's of a group.
+    fn own(
+        &self,
+        group: Option<&PortGroup>,
+        uplinks: &[(NicName, PortId)],
+    ) -> Vec<(NicName, PortId)> {
+        let domain = group.map_or(0, domain);
+        let names = group.and_then(|group| group.uplinks.as_ref());
+        let is_own = |(nic, _): &&(NicName, PortId)| match names {
+            Some(names) => names.iter().any(|name| name == nic.as_str()),
+            // A guest whose group is not known keeps away from switches that are.
+            None => domain != 0 || self.domain_of(nic) == 0,
+        };
+        uplinks.iter().filter(is_own).cloned().collect()
+    }
+
     /// What holds for the port of a NIC, of a host with these uplinks.
     ///
     /// # Errors
@@ -107,8 +132,9 @@ impl Groups {
             shaping_in: policy.shaping_in.map(shaping),
             // What is sent to a guest waits until it may go, instead of being dropped by the switch.
             shaping_out: None,
-            team: Some(team(&policy.teaming, uplinks).into()),
+            team: Some(team(&policy.teaming, &self.own(group, uplinks)).into()),
             is_blocked: policy.blocked,
+            domain: group.map_or(0, domain),
             ..config
         })
     }
@@ -126,6 +152,11 @@ impl Groups {
     pub(super) fn shaping_of(&self, nic: &Nic) -> Option<rate::Shaping> {
         self.0.get(&nic.network).and_then(|group| group.policy.shaping_out).map(shaping)
     }
+}
+
+/// Guests of two switches of a host meet beyond their uplinks only.
+fn domain(group: &PortGroup) -> u64 {
+    group.switch.map_or(0, SwitchId::raw)
 }
 
 fn mode(number: u16, policy: &NetworkPolicy) -> Result<PortMode, String> {
@@ -186,12 +217,20 @@ mod tests {
 
     fn nic() -> Nic {
         let network = NetworkId::from_raw(1);
-        Nic { key: 1, mac: [2, 0, 0, 0, 0, 7], network, vlan: 10, connected: true, address: None }
+        let (connected, address, port) = (true, None, None);
+        Nic { key: 1, mac: [2, 0, 0, 0, 0, 7], network, vlan: 10, connected, address, port }
     }
 
     fn config(policy: NetworkPolicy) -> PortConfig {
-        let (id, services) = (NetworkId::from_raw(1), None);
-        let group = PortGroup { id, name: "web".into(), vlan: 20, policy, services };
+        let group = PortGroup {
+            id: NetworkId::from_raw(1),
+            name: "web".into(),
+            vlan: 20,
+            policy,
+            services: None,
+            switch: None,
+            uplinks: None,
+        };
         let mut switch = Switch::default();
         let uplinks = ["vmnic0", "vmnic1", "vmnic2"]
             .map(|nic| (nic.parse().unwrap(), switch.add_port(PortMode::trunk())));

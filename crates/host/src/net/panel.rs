@@ -161,6 +161,7 @@ impl Panel {
             mirrors: Mirrors::default(),
         };
         panel.apply_settings(0);
+        panel.join_uplinks();
         panel
     }
 
@@ -205,6 +206,7 @@ impl Panel {
         let before = self.places();
         self.groups = Groups::of(groups);
         self.switch.divide(self.groups.parts());
+        self.join_uplinks();
         for (id, plugged) in &self.ports {
             match self.groups.config_of(&plugged.nic, &self.uplinks) {
                 Ok(config) => self.switch.configure(now_ms, *id, config),
@@ -218,6 +220,13 @@ impl Panel {
             self.protect(now_ms, id);
         }
         self.announce_new(&before, send);
+    }
+
+    /// Each uplink belongs to the switch that has it.
+    fn join_uplinks(&mut self) {
+        for (nic, port) in &self.uplinks {
+            self.switch.set_domain(*port, self.groups.domain_of(nic));
+        }
     }
 
     /// Brings the ports of a VM in line with its NICs, and announces the cards that are new.

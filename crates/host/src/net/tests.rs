@@ -5,7 +5,8 @@ mod services;
 use std::collections::BTreeSet;
 
 use racknest_cluster::record::network::{NetworkPolicy, PrivatePart, Teaming, TeamingPolicy};
-use racknest_types::id::NetworkId;
+use racknest_cluster::wire::host_network::{HostSwitch, UplinkFinding};
+use racknest_types::id::{NetworkId, SwitchId};
 use racknest_underlay::{Fabric, FabricConfig, Underlay};
 
 use super::*;
@@ -31,7 +32,8 @@ struct Guest {
 
 fn nic(card: u8, vlan: u16) -> Nic {
     let network = NetworkId::from_raw(1);
-    Nic { key: 1, mac: [2, 0, 0, 0, 0, card], network, vlan, connected: true, address: None }
+    let (connected, address, port) = (true, None, None);
+    Nic { key: 1, mac: [2, 0, 0, 0, 0, card], network, vlan, connected, address, port }
 }
 
 impl Rack {
@@ -73,10 +75,16 @@ async fn switch(layout: &Layout, underlay: &Underlay) -> Network {
 impl Host {
     /// A guest with one card, as its QEMU would plug it in.
     fn guest(&self, card: u8, vlan: u16) -> Guest {
+        self.guest_on(1, card, vlan)
+    }
+
+    /// The same, on another network than the first.
+    fn guest_on(&self, network: u64, card: u8, vlan: u16) -> Guest {
+        let network = NetworkId::from_raw(network);
         let vm = VmId::from_raw(card.into());
         fs_err::create_dir_all(self.layout.vm_run(vm)).unwrap();
         let socket = UnixDatagram::bind(self.layout.nic_socket(vm, 1)).unwrap();
-        self.network.order(Order::Plug { vm, nics: vec![nic(card, vlan)] });
+        self.network.order(Order::Plug { vm, nics: vec![Nic { network, ..nic(card, vlan) }] });
         Guest { socket, card }
     }
 }
@@ -260,8 +268,8 @@ async fn a_burst_waits_for_a_guest_that_is_busy() {
 
 fn group(policy: NetworkPolicy) -> Order {
     let id = NetworkId::from_raw(1);
-    let name = "VM Network".into();
-    Order::Groups(vec![PortGroup { id, name, vlan: 0, policy, services: None }])
+    let (name, services, switch, uplinks) = ("VM Network".into(), None, None, None);
+    Order::Groups(vec![PortGroup { id, name, vlan: 0, policy, services, switch, uplinks }])
 }
 
 /// Whether a guest of a nested host and a guest of another host reach each other: what the guest
@@ -312,6 +320,8 @@ async fn isolated_guests_reach_the_router_and_not_each_other_on_whichever_host()
             vlan: 100,
             policy: NetworkPolicy { private: Some(part), ..NetworkPolicy::default() },
             services: None,
+            switch: None,
+            uplinks: None,
         };
         let parts = [of(1, PrivatePart::Isolated(101)), of(2, PrivatePart::Promiscuous)];
         host.network.order(Order::Groups(parts.into()));
@@ -368,4 +378,87 @@ async fn guests_leave_by_the_nics_of_their_team_and_a_restarted_agent_knows_it()
     assert_eq!(db.words().await, BTreeSet::new());
     rack.cable("esx01", "vmnic1", true).await;
     reaches((&one, &web), EVERYBODY, &db, b"back by vmnic1").await;
+}
+
+/// A switch of a host, with its one group, on these NICs.
+fn group_of(switch: u64, network: u64, vlan: u16, nic: &str) -> PortGroup {
+    PortGroup {
+        id: NetworkId::from_raw(network),
+        name: format!("net {network}"),
+        vlan,
+        policy: NetworkPolicy::default(),
+        services: None,
+        switch: Some(SwitchId::from_raw(switch)),
+        uplinks: Some(vec![nic.to_owned()]),
+    }
+}
+
+#[tokio::test]
+async fn guests_of_two_switches_of_a_host_meet_beyond_their_uplinks_only() {
+    let rack = Rack::new().await;
+    let host = rack.host("esx01").await;
+    let groups = vec![group_of(1, 1, 10, "vmnic0"), group_of(2, 2, 10, "vmnic1")];
+    host.network.order(Order::Groups(groups));
+    let (one, other) = (host.guest(1, 10), host.guest_on(2, 2, 10));
+    // Both switches are plugged into one physical switch, which joins them.
+    reaches((&host, &one), EVERYBODY, &other, b"around").await;
+    reaches((&host, &other), [2, 0, 0, 0, 0, 1], &one, b"and back").await;
+    rack.cable("esx01", "vmnic1", false).await;
+    loop {
+        one.send(&host, EVERYBODY, b"no way");
+        one.send(&host, [2, 0, 0, 0, 0, 2], b"no way");
+        if other.words().await.is_empty() {
+            break;
+        }
+    }
+    let neighbour = host.guest(3, 10);
+    reaches((&host, &one), EVERYBODY, &neighbour, b"of one switch").await;
+    one.send(&host, EVERYBODY, b"still no way");
+    reaches((&host, &one), EVERYBODY, &neighbour, b"behind it").await;
+    assert_eq!(other.words().await, BTreeSet::new());
+}
+
+/// What a host has switches for: one, whose uplinks are probed on VLANs 10 and 20.
+fn checked() -> Order {
+    let id = SwitchId::from_raw(1);
+    let uplinks = vec!["vmnic0".to_owned(), "vmnic1".to_owned()];
+    let group = |network, vlan| PortGroup {
+        uplinks: Some(uplinks.clone()),
+        ..group_of(1, network, vlan, "vmnic0")
+    };
+    let groups = vec![group(1, 10), group(2, 20)];
+    let (name, mtu) = ("dvs".to_owned(), 9_000);
+    let switches = vec![HostSwitch { id, name, mtu, uplinks: uplinks.clone(), health_check: true }];
+    Order::Switches(Box::new(HostNetwork { switches, groups, ..HostNetwork::default() }))
+}
+
+#[tokio::test]
+async fn a_health_check_finds_a_vlan_that_is_missing_and_an_mtu_that_is_too_small() {
+    let rack = Rack::new().await;
+    let (one, two) = (rack.host("esx01").await, rack.host("esx02").await);
+    let guest = two.guest(1, 10);
+    let mut health = one.network.health();
+    one.network.order(checked());
+    two.network.order(checked());
+    let all_ok = |found: &Vec<UplinkHealth>| {
+        found.len() == 4 && found.iter().all(|it| it.finding == UplinkFinding::Ok)
+    };
+    health.wait_for(all_ok).await.unwrap();
+
+    let control = racknest_underlay::Control::at(&rack.directory.path().join("u"));
+    let (machine, nic) = ("esx01".parse().unwrap(), "vmnic1".parse().unwrap());
+    let narrow = racknest_underlay::PortSetup { vlans: Some(vec![(20, 20)]), mtu: 1_500 };
+    control.set_port(&machine, &nic, narrow).await.unwrap();
+    let found = |found: &Vec<UplinkHealth>, nic: &str, vlan| {
+        found.iter().find(|it| it.nic == nic && it.vlan == vlan).map(|it| it.finding)
+    };
+    let is_found = |all: &Vec<UplinkHealth>| {
+        found(all, "vmnic1", 10) == Some(UplinkFinding::VlanMissing)
+            && found(all, "vmnic1", 20) == Some(UplinkFinding::MtuMismatch)
+            && found(all, "vmnic0", 10) == Some(UplinkFinding::Ok)
+    };
+    health.wait_for(is_found).await.unwrap();
+    control.set_port(&machine, &nic, <_>::default()).await.unwrap();
+    health.wait_for(all_ok).await.unwrap();
+    assert_eq!(guest.words().await, BTreeSet::new(), "no guest sees a probe");
 }

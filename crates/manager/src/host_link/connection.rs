@@ -139,6 +139,7 @@ async fn greet(
         agent,
         runs_hooks,
         takes_switching,
+        keeps_switches,
         vms,
     } = answer.ok_or(ConnectionEnd::Closed)?
     else {
@@ -150,8 +151,15 @@ async fn greet(
     if answered != name {
         return Err(ConnectionEnd::Name { answered });
     }
-    let about =
-        HostAbout { version: racknest, accelerator, boot, agent, runs_hooks, takes_switching };
+    let about = HostAbout {
+        version: racknest,
+        accelerator,
+        boot,
+        agent,
+        runs_hooks,
+        takes_switching,
+        keeps_switches,
+    };
     Ok(HostHello { claim, driver, about, vms })
 }
 
@@ -182,6 +190,9 @@ async fn hear(
             | FromHost::Migrated { .. }
             | FromHost::Ha(_)
             | FromHost::Hook { .. }
+            | FromHost::NetworkPrepared { .. }
+            | FromHost::NetworkApplied { .. }
+            | FromHost::NetworkHealth(_)
             | FromHost::Hello { .. }) => core.host_said(connection, message).await,
             message @ FromHost::VmChanged { .. } => {
                 if let FromHost::VmChanged { report, .. } = &message {

@@ -31,6 +31,7 @@ fn show(alarm: &AlarmRecord) -> Alarm {
         Trigger::HostNotResponding => (AlarmTrigger::HostNotResponding, None),
         Trigger::VmDied => (AlarmTrigger::VmDied, None),
         Trigger::HostHealth => (AlarmTrigger::HostHealth, None),
+        Trigger::NetworkOutOfSync => (AlarmTrigger::NetworkOutOfSync, None),
         Trigger::CpuUsage(limits) => (AlarmTrigger::CpuUsage, Some(limits)),
         Trigger::HostMemoryUsage(limits) => (AlarmTrigger::HostMemoryUsage, Some(limits)),
         Trigger::DatastoreUsage(limits) => (AlarmTrigger::DatastoreUsage, Some(limits)),

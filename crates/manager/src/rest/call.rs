@@ -17,7 +17,7 @@ use racknest_cluster::record::entity::EntityRef;
 use racknest_types::fault::{Fault, FaultCode};
 use racknest_types::id::{
     AlarmId, ClusterId, DatacenterId, DatastoreId, DrillId, FolderId, HostId, NetworkId,
-    PermissionId, PoolId, RoleId, TaskId, UserId, VmId,
+    PermissionId, PoolId, RoleId, SwitchId, TaskId, UserId, VmId,
 };
 use racknest_types::time::Timestamp;
 
@@ -181,6 +181,7 @@ finders! {
     find_network -> NetworkId;
     find_pool -> PoolId;
     find_role -> RoleId;
+    find_switch -> SwitchId;
     find_user -> UserId;
     find_vm -> VmId;
 }
@@ -279,6 +280,7 @@ fn find_any(inventory: &Inventory, text: &str) -> Result<EntityRef, Fault> {
         Some(("pool", name)) => inventory.find_pool(name).map(EntityRef::from),
         Some(("datastore", name)) => inventory.find_datastore(name).map(EntityRef::from),
         Some(("network", name)) => inventory.find_network(name).map(EntityRef::from),
+        Some(("switch", name)) => inventory.find_switch(name).map(EntityRef::from),
         Some((kind, _)) => Err(Fault::invalid(format!(
             "'{kind}' is no kind of object that can be named here; write an id, a path, or for \
              example host/esx01"

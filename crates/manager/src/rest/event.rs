@@ -97,6 +97,10 @@ fn message(event: &EventRecord) -> String {
         EventKind::HostEnteredStandby => format!("host '{name}' is in standby"),
         EventKind::HostExitedStandby => format!("host '{name}' is on again"),
         EventKind::HostHealthChanged => format!("the health of host '{name}' changed"),
+        EventKind::SwitchHostOutOfSync => format!("the network of host '{name}' is out of sync"),
+        EventKind::SwitchHostInSync => format!("the network of host '{name}' is in sync again"),
+        EventKind::NetworkHealthChanged => format!("the uplinks of host '{name}' were checked"),
+        EventKind::NetworkRolledBack => format!("host '{name}' took a change of its network back"),
     };
     if event.detail.is_empty() { what } else { format!("{what}: {}", event.detail) }
 }

@@ -6,8 +6,8 @@ use racknest_api::v1::host::{
     Ailment, Driver, Host, HostAdd, HostConnect, HostConnection, HostDisconnect, HostFail,
     HostHang, HostList, HostMaintenanceEnter, HostMaintenanceExit, HostMove, HostPart, HostPower,
     HostPowerOn, HostRecover, HostRemove, HostSetHealth, HostShow, HostStandby, HostUnhang, Link,
-    LinkCut, LinkList, LinkRestore, LinkSlow, LinkSlowing, LinkTrouble, LinkWay, Maintenance,
-    NewHost, PartHealth,
+    LinkCut, LinkList, LinkRestore, LinkSetup, LinkSlow, LinkSlowing, LinkTrouble, LinkWay,
+    Maintenance, NewHost, PartHealth,
 };
 use racknest_api::v1::task::Task;
 use racknest_cluster::inventory::Inventory;
@@ -23,11 +23,13 @@ use racknest_types::fault::Fault;
 use racknest_types::id::{HostId, TaskId};
 use racknest_types::time::Timestamp;
 use racknest_underlay::{
-    Impairment, LinkFaults, LinkState, MachineName, NicName, STORAGE_ADAPTER, StorageState,
+    Impairment, LinkFaults, LinkState, MachineName, NicName, PortSetup, STORAGE_ADAPTER,
+    StorageState,
 };
 
 use super::call::{Call, View};
 use super::convert::{Cut, count, datacenter, fits, reference, time};
+use super::network::{ranges, read_ranges};
 use super::routes::Routes;
 use super::timing;
 use super::usage::Usage;
@@ -55,6 +57,7 @@ pub(super) fn mount(routes: Routes) -> Routes {
         .on::<LinkList, _>(list_links)
         .on::<LinkCut, _>(cut)
         .on::<LinkRestore, _>(restore)
+        .on::<LinkSetup, _>(set_up)
 }
 
 fn show(inventory: &Inventory, usage: &Usage<'_>, host: &HostRecord) -> Host {
@@ -359,6 +362,8 @@ fn show_link(inventory: &Inventory, host: HostId, link: &LinkState) -> Link {
         is_waiting: link.is_waiting,
         inward: trouble(&link.faults.inward),
         outward: trouble(&link.faults.outward),
+        port_vlans: link.port.vlans.as_deref().map(ranges),
+        port_mtu: (link.port.mtu != PortSetup::default().mtu).then_some(link.port.mtu),
         rx_bytes: link.received.bytes,
         tx_bytes: link.sent.bytes,
         rx_frames: link.received.frames,
@@ -403,6 +408,8 @@ fn show_adapter(inventory: &Inventory, host: HostId, state: StorageState) -> Lin
         is_waiting: false,
         inward: LinkTrouble::default(),
         outward: LinkTrouble::default(),
+        port_vlans: None,
+        port_mtu: None,
         rx_bytes: 0,
         tx_bytes: 0,
         rx_frames: 0,
@@ -446,6 +453,27 @@ async fn restore(call: Call<LinkRestore>) -> Result<Link, Fault> {
     call.state.cables.restore(&machine, &nic).await?;
     call.state.cables.impair(&machine, &nic, LinkFaults::default()).await?;
     switched(&call, id, &machine, &nic, (EventKind::LinkRestored, nic.to_string())).await
+}
+
+async fn set_up(call: Call<LinkSetup>) -> Result<Link, Fault> {
+    let (id, machine) = drilled(&call)?;
+    let nic = nic(&call.name(1))?;
+    if nic.as_str() == STORAGE_ADAPTER {
+        let message = format!("{STORAGE_ADAPTER} is at no port of the physical switch");
+        return Err(Fault::unsupported(message));
+    }
+    let mut setup = find_link(&call, &machine, &nic).await?.port;
+    match call.body.vlans.as_deref() {
+        None => {}
+        Some("all") => setup.vlans = None,
+        Some("none") => setup.vlans = Some(vec![]),
+        Some(text) => setup.vlans = Some(read_ranges(text)?),
+    }
+    setup.mtu = call.body.mtu.unwrap_or(setup.mtu);
+    call.state.cables.set_port(&machine, &nic, setup.clone()).await?;
+    let vlans = setup.vlans.as_deref().map_or_else(|| "all".to_owned(), ranges);
+    let detail = format!("{nic}: its port carries VLANs {vlans}, payloads of {}", setup.mtu);
+    switched(&call, id, &machine, &nic, (EventKind::LinkImpaired, detail)).await
 }
 
 async fn set_storage<O: Operation>(

@@ -55,7 +55,8 @@ pub(super) fn show(task: &TaskRecord) -> Task {
             | TaskWork::EnterMaintenance { .. }
             | TaskWork::ReturnVms { .. }
             | TaskWork::PowerOnHost { .. }
-            | TaskWork::Remediate(_) => None,
+            | TaskWork::Remediate(_)
+            | TaskWork::ChangeSwitch => None,
         },
         remediation: match &task.work {
             TaskWork::Remediate(work) => Some(remediation::progress(work)),
@@ -63,7 +64,8 @@ pub(super) fn show(task: &TaskRecord) -> Task {
             | TaskWork::Deploy(_)
             | TaskWork::EnterMaintenance { .. }
             | TaskWork::ReturnVms { .. }
-            | TaskWork::PowerOnHost { .. } => None,
+            | TaskWork::PowerOnHost { .. }
+            | TaskWork::ChangeSwitch => None,
         },
         migration: task.result.map(|TaskResult::Migration(figures)| MigrationFigures {
             downtime_ms: figures.downtime_ms,

@@ -24,6 +24,14 @@ const SESSIONS: &[Column] = &[
     ("THIS ONE", "is_current"),
 ];
 
+const SWITCH_HOSTS: &[Column] = &[
+    ("SWITCH", "switch"),
+    ("HOST", "host"),
+    ("UPLINKS", "uplinks"),
+    ("STATE", "state"),
+    ("WHY", "reason"),
+];
+
 const TABLE: &[(&str, &[Column])] = &[
     (
         "vm_list",
@@ -96,6 +104,8 @@ const TABLE: &[(&str, &[Column])] = &[
             ("NIC", "nic"),
             ("PLUGGED IN", "is_up"),
             ("FAULTS", "faults"),
+            ("PORT VLANS", "port_vlans"),
+            ("PORT MTU", "port_mtu"),
             ("RECEIVED", "rx_bytes:bytes"),
             ("SENT", "tx_bytes:bytes"),
             ("DROPPED", "dropped_frames"),
@@ -207,7 +217,19 @@ const TABLE: &[(&str, &[Column])] = &[
             ("MODIFIED", "modified:time"),
         ],
     ),
-    ("network_list", &[("NAME", "name"), ("VLAN", "vlan"), ("VMS", "vm_count"), ("ID", "id")]),
+    (
+        "network_list",
+        &[
+            ("NAME", "name"),
+            ("SWITCH", "switch"),
+            ("VLAN", "vlan"),
+            ("BINDING", "binding"),
+            ("PORTS", "ports"),
+            ("USED", "ports_used"),
+            ("VMS", "vm_count"),
+            ("ID", "id"),
+        ],
+    ),
     (
         "network_ports",
         &[
@@ -265,6 +287,46 @@ const TABLE: &[(&str, &[Column])] = &[
             ("ADDRESS", "address"),
             ("PORT", "port"),
             ("TROUBLE", "trouble"),
+        ],
+    ),
+    (
+        "switch_list",
+        &[
+            ("NAME", "name"),
+            ("STANDARD OF", "host"),
+            ("MTU", "mtu"),
+            ("UPLINKS", "uplinks"),
+            ("ALL HOSTS", "all_hosts"),
+            ("HOSTS", "host_count"),
+            ("OUT OF SYNC", "hosts_out_of_sync"),
+            ("NETWORKS", "networks:count"),
+            ("GENERATION", "generation"),
+            ("ID", "id"),
+        ],
+    ),
+    ("switch_hosts", SWITCH_HOSTS),
+    ("network_repair", SWITCH_HOSTS),
+    (
+        "network_health",
+        &[
+            ("SWITCH", "switch"),
+            ("HOST", "host"),
+            ("NIC", "nic"),
+            ("VLAN", "vlan"),
+            ("MTU", "mtu"),
+            ("STATE", "state"),
+        ],
+    ),
+    (
+        "vmkernel_list",
+        &[
+            ("HOST", "host"),
+            ("NAME", "name"),
+            ("NETWORK", "network"),
+            ("ADDRESS", "address"),
+            ("MTU", "mtu"),
+            ("SERVICES", "services"),
+            ("NICS", "nics"),
         ],
     ),
     (
@@ -419,10 +481,12 @@ const KINDS: &[(&str, &str)] = &[
     ("role", "Roles: sets of privileges"),
     ("session", "Log in and out"),
     ("stats", "What VMs, hosts and clusters use"),
+    ("switch", "Switches of hosts: distributed and standard ones"),
     ("task", "Work that takes time"),
     ("token", "Access for programs"),
     ("user", "User accounts"),
     ("vm", "VMs and templates"),
+    ("vmkernel", "VMkernel adapters: by which networks hosts themselves speak"),
 ];
 
 #[cfg(test)]

@@ -27,8 +27,17 @@ const HIDDEN: &[&str] = &["after", "limit", "ticket", "wait_seconds"];
 const SECRETS: &[&str] = &["password", "old", "new"];
 
 /// Optional texts that stand by their place all the same: `racknest vm list 'web*'`.
-const OPTIONAL_BY_PLACE: &[(&str, &str)] =
-    &[("datastore_browse", "path"), ("network_flows", "vm"), ("vm_wire_list", "vm")];
+const OPTIONAL_BY_PLACE: &[(&str, &str)] = &[
+    ("datastore_browse", "path"),
+    ("network_flows", "vm"),
+    ("vm_wire_list", "vm"),
+    ("network_export", "switch"),
+    ("network_repair", "switch"),
+    ("network_health", "switch"),
+];
+
+/// Fields that come from files.
+const FROM_FILES: &[(&str, &str)] = &[("network_import", "file")];
 
 /// What else stands by its place, though it is no text: `racknest drill start fail_host esx03`.
 const BY_PLACE: &[(&str, &str)] = &[
@@ -113,7 +122,8 @@ impl Fields<'_> {
         // Those that are required first and in their order, because they stand by their place.
         let optional = properties.keys().map(String::as_str).filter(|key| !required.contains(key));
         for key in required.iter().copied().chain(optional) {
-            if in_query && HIDDEN.contains(&key) {
+            let is_hidden = in_query && HIDDEN.contains(&key);
+            if is_hidden || FROM_FILES.contains(&(self.row.id, key)) {
                 continue;
             }
             let mut way = way.to_vec();

@@ -75,6 +75,9 @@ fn is_by_name(id: &str) -> bool {
             | "network_flows"
             | "network_topology"
             | "vm_wire_list"
+            | "network_health"
+            | "switch_hosts"
+            | "vmkernel_list"
     )
 }
 

@@ -12,7 +12,7 @@ use super::field;
 use crate::client::Client;
 
 /// Kinds whose lists the manager filters by name itself.
-const FILTERED: &[&str] = &["vm", "host", "datastore", "network", "pool", "folder"];
+const FILTERED: &[&str] = &["vm", "host", "datastore", "network", "switch", "pool", "folder"];
 
 /// Something that a command works on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command};
 use racknest_api::operation::OperationRow;
 
-use super::{console, drill, event, file, input, path_argument, row, session, stats};
+use super::{console, drill, event, file, input, path_argument, row, session, stats, transfer};
 
 /// An operation as a command.
 #[derive(Clone, Debug)]
@@ -174,6 +174,58 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "network_ports",
         &["racknest network ports --host esx01", "racknest network ports --vm web01"],
     ),
+    (
+        "network_create",
+        &[
+            "racknest network create web --vlan 20",
+            "racknest network create db --switch dvs1 --ports 24 --auto-expand false",
+            "racknest network create spare --binding ephemeral",
+        ],
+    ),
+    (
+        "switch_create",
+        &[
+            "racknest switch create dvs1 --mtu 9000 --uplink uplink1 --uplink uplink2",
+            "racknest switch create vSwitch1 --host esx01 --nic vmnic1      (a standard switch)",
+        ],
+    ),
+    (
+        "switch_edit",
+        &[
+            "racknest switch edit dvs1 --mtu 9000 --atomic",
+            "racknest switch edit DSwitch --health-check true",
+        ],
+    ),
+    (
+        "switch_add_host",
+        &[
+            "racknest switch add-host dvs1 esx01 --nic vmnic1",
+            "racknest switch add-host dvs1 esx01 --nic uplink2=vmnic1 --atomic",
+        ],
+    ),
+    ("network_health", &["racknest network health", "racknest network health DSwitch"]),
+    ("network_repair", &["racknest network repair", "racknest network repair dvs1"]),
+    (
+        "network_export",
+        &["racknest network export dvs1 --file dvs1.json", "racknest network export"],
+    ),
+    (
+        "network_import",
+        &["racknest network import dvs1.json --preview", "racknest network import dvs1.json"],
+    ),
+    (
+        "vmkernel_create",
+        &[
+            "racknest vmkernel create esx01 --network vMotion --address 10.1.0.1/24 --service migration",
+        ],
+    ),
+    (
+        "vmkernel_edit",
+        &[
+            "racknest vmkernel edit esx01 vmk0 --network Management",
+            "racknest vmkernel edit esx01 vmk0 --network ''      (all NICs again)",
+        ],
+    ),
     ("network_trace", &["racknest network trace web01 db01"]),
     ("network_flows", &["racknest network flows", "racknest network flows web01 --limit 10"]),
     (
@@ -223,6 +275,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["racknest vm wire cut web01 0", "racknest vm wire cut web01 0 --after 10s --for 30s"],
     ),
     ("vm_wire_restore", &["racknest vm wire restore web01 0"]),
+    (
+        "link_setup",
+        &[
+            "racknest link setup esx03 vmnic1 --vlans 10,20-29 --mtu 1500",
+            "racknest link setup esx03 vmnic0 vmnic1 --vlans all --mtu 9000",
+        ],
+    ),
     ("link_restore", &["racknest link restore esx03 vmnic0 vmnic1 vmhba0"]),
     (
         "link_slow",
@@ -283,6 +342,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("network", "'VM Network'"),
     ("mirror", "watch"),
     ("nic", "vmnic0"),
+    ("switch", "dvs1"),
+    ("adapter", "vmk1"),
     ("pool", "gold"),
     ("parent", "lab"),
     ("folder", "web"),
@@ -393,6 +454,8 @@ impl Verb {
             "session_login" => session::login_arguments(command),
             "vm_console" => console::screen_arguments(command),
             "vm_screenshot" => file::screenshot_arguments(command),
+            "network_export" => transfer::export_arguments(command),
+            "network_import" => transfer::import_arguments(command),
             "network_tcpdump" => file::capture_arguments(command),
             "datastore_upload" => file::upload_arguments(command),
             "datastore_download" => file::download_arguments(command),
@@ -433,26 +496,26 @@ impl Verb {
 
     /// Whether it answers a list.
     pub(crate) fn is_list(&self) -> bool {
+        const LAST: &[&str] = &[
+            "list",
+            "browse",
+            "states",
+            "counters",
+            "latest",
+            "ports",
+            "macs",
+            "trace",
+            "hosts",
+            "leases",
+            "firewall",
+            "forwards",
+            "neighbours",
+            "flows",
+            "topology",
+        ];
         let last = self.words.last().map(String::as_str);
-        matches!(
-            last,
-            Some(
-                "list"
-                    | "browse"
-                    | "states"
-                    | "counters"
-                    | "latest"
-                    | "ports"
-                    | "macs"
-                    | "trace"
-                    | "leases"
-                    | "firewall"
-                    | "forwards"
-                    | "neighbours"
-                    | "flows"
-                    | "topology"
-            )
-        )
+        // `box health` is one answer.
+        last.is_some_and(|last| LAST.contains(&last)) || self.row.id == "network_health"
     }
 
     fn examples(&self, inputs: &[input::Input]) -> Vec<String> {

@@ -88,8 +88,12 @@ impl Applier<'_> {
             Step::CreateDatastore(entry) => self.create_datastore(&label, entry),
             Step::CreateNetwork(entry) => once(&label, || {
                 let folder = Some(self.wanted.datacenter.clone());
-                let name = entry.name.clone();
-                let new = NewNetwork { name, folder, vlan: entry.vlan, copy_of: None };
+                let new = NewNetwork {
+                    name: entry.name.clone(),
+                    folder,
+                    vlan: entry.vlan,
+                    ..NewNetwork::default()
+                };
                 client.send::<NetworkCreate>(&[], &new)
             }),
             Step::SetVlan(entry) => once(&label, || {

@@ -181,6 +181,9 @@ impl World {
             | ToHost::Mounts(_)
             | ToHost::Networks(_)
             | ToHost::Switching(_)
+            | ToHost::HostNetwork(_)
+            | ToHost::PrepareNetwork(_)
+            | ToHost::NetworkConfirmed(_)
             | ToHost::Hook(_)
             | ToHost::Ping => {}
         }

@@ -189,8 +189,11 @@ impl Switch {
             PortRole::Tap => return Err(DropReason::Blocked),
             PortRole::Uplink => {
                 // Who is plugged in here is not out there: a frame of this switch came back.
-                let is_plugged = self.table.plugged(family, source).is_some();
-                if is_plugged || self.is_at_trunk(source, (vlan, family)) {
+                let domain = port.config.domain;
+                let is_here = |port: &Port| port.config.domain == domain;
+                let plugged = self.table.plugged(family, source).and_then(|id| self.port(id));
+                if plugged.is_some_and(is_here) || self.is_at_trunk(source, (vlan, family), domain)
+                {
                     return Err(DropReason::Loop);
                 }
             }
@@ -215,11 +218,14 @@ impl Switch {
 
     /// Whether a guest that has several VLANs has this card. The table does not know it: it would be
     /// in there for each of them.
-    fn is_at_trunk(&self, card: MacAddress, (vlan, family): (VlanId, VlanId)) -> bool {
+    fn is_at_trunk(&self, card: MacAddress, (vlan, family): (VlanId, VlanId), domain: u64) -> bool {
         let mut trunks = self.trunks.iter().filter_map(|id| self.port(*id));
         trunks.any(|port| {
             let is_guest = matches!(port.config.role, PortRole::Guest(_));
-            is_guest && port.card == card && port.config.mode.carries(vlan, family)
+            is_guest
+                && port.card == card
+                && port.config.domain == domain
+                && port.config.mode.carries(vlan, family)
         })
     }
 
@@ -239,7 +245,8 @@ impl Switch {
                 seen.is_report = message.is_some_and(|it| !matches!(it, Message::Query { .. }));
             }
         } else {
-            seen.target = self.table.find(now_ms, seen.family, destination);
+            let target = self.table.find(now_ms, seen.family, destination);
+            seen.target = target.filter(|target| self.are_of_one_switch(ingress, *target));
             if seen.target == Some(ingress) {
                 return Err(DropReason::SamePort);
             }
@@ -314,6 +321,9 @@ impl Switch {
         if !port.config.mode.carries(seen.vlan, seen.family) || port.config.role == PortRole::Tap {
             return Some(DropReason::NoReceiver);
         }
+        if !self.are_of_one_switch(ingress, id) {
+            return Some(DropReason::NoReceiver);
+        }
         if let Some(reason) = self.address_refusal(now_ms, seen, id, port) {
             return Some(reason);
         }
@@ -383,6 +393,12 @@ impl Switch {
             }
             (PortRole::Wire | PortRole::Guest(_) | PortRole::Tap, _) => true,
         }
+    }
+
+    /// Whether two ports are of one of the switches that share this one's ports.
+    fn are_of_one_switch(&self, one: PortId, other: PortId) -> bool {
+        let domain = |id| self.port(id).map(|port| port.config.domain);
+        domain(one) == domain(other)
     }
 
     /// The uplink of ports that name none: the first that works.

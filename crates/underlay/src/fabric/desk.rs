@@ -69,6 +69,7 @@ async fn serve_order(plant: &Plant, order: Order) -> Result<Outcome, Fault> {
         Order::Impair { machine, nic, faults } => {
             plant.set_faults(&machine, &nic, faults).await?;
         }
+        Order::Port { machine, nic, setup } => plant.set_port(&machine, &nic, setup).await?,
         Order::Storage { machine, state } => plant.set_storage(&machine, state).await?,
         Order::Partition { groups } => plant.partition(groups).await?,
         Order::Groups => return Ok(Outcome::Groups(plant.groups().await)),

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use racknest_switch::neighbour::is_link_local;
 use racknest_switch::offload::{self, Offload};
-use racknest_switch::{Egress, MacAddress, Packet, PortId, PortMode, Switch, TagAction};
+use racknest_switch::{
+    Egress, MacAddress, Packet, PortConfig, PortId, PortMode, PortRole, Switch, TagAction, VlanId,
+};
 use tokio::sync::Notify;
 
 use self::discovery::Discovery;
@@ -20,6 +22,7 @@ use crate::clock::Stopwatch;
 use crate::fabric::link::Link;
 use crate::fabric::plant::Plant;
 use crate::packet::PacketSocket;
+use crate::wire::port_setup::{PORT_MTU, PortSetup};
 use crate::wire::{MachineName, NicName};
 
 /// The longest frame: 9,000 bytes of payload, the header, two tags, and some room.
@@ -104,9 +107,19 @@ impl PhysicalSwitch {
         }
     }
 
+    /// Takes notice of what the port of a cable carries now.
+    pub(crate) fn set_port(&self, link: &Link) {
+        let now_ms = self.clock.millis();
+        let mut core = self.core();
+        let key = (link.machine().clone(), link.nic().clone());
+        if let Some(&port) = core.ports.get(&key) {
+            core.switch.configure(now_ms, port, config(&link.port()));
+        }
+    }
+
     fn plug(&self, link: Arc<Link>, socket: PacketSocket) -> Plugged<'_> {
         let mut core = self.core();
-        let port = core.switch.add_port(PortMode::trunk());
+        let port = core.switch.plug(self.clock.millis(), config(&link.port()));
         core.switch.set_link(port, link.is_up());
         core.ports.insert((link.machine().clone(), link.nic().clone()), port);
         let wire = Arc::new(Wire { socket, link });
@@ -192,6 +205,20 @@ impl Drop for Plugged<'_> {
 /// Whether a frame ends here, as announcements do.
 fn is_from_neighbour(frame: &[u8]) -> bool {
     frame.first_chunk().is_some_and(|address| is_link_local(MacAddress::new(*address)))
+}
+
+/// A port as it is set up. One of which nothing is said takes frames of any length.
+fn config(setup: &PortSetup) -> PortConfig {
+    let mode = match &setup.vlans {
+        None => PortMode::trunk(),
+        Some(ranges) => {
+            let numbers = ranges.iter().flat_map(|(first, last)| *first..=*last);
+            let allowed = numbers.filter_map(VlanId::new).chain([VlanId::UNTAGGED]);
+            PortMode::Trunk { native: VlanId::UNTAGGED, allowed: allowed.collect() }
+        }
+    };
+    let mtu = if setup.mtu == PORT_MTU { u16::MAX } else { setup.mtu };
+    PortConfig { mtu, ..PortConfig::new(PortRole::Wire, mode) }
 }
 
 /// Puts a packet on the cables of those who are to have it.

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use racknest_types::rng::Rng;
 
+use crate::wire::port_setup::PortSetup;
 use crate::wire::{LinkState, MachineName, NicName, Traffic};
 use racknest_switch::cable::{Arrivals, Way};
 use racknest_types::impairment::{Impairment, LinkFaults};
@@ -26,6 +27,8 @@ pub(crate) struct Link {
     is_faulty: AtomicBool,
     /// Whether its faults are there, by their schedule.
     is_active: AtomicBool,
+    // Guards what the port at the other end carries; held for a look.
+    port: Mutex<PortSetup>,
     /// Cables of different groups reach each other no more than if one were cut.
     group: AtomicU32,
     // Guards both directions; held for one decision.
@@ -59,6 +62,7 @@ impl Link {
             is_pulled: AtomicBool::new(false),
             is_faulty: AtomicBool::new(false),
             is_active: AtomicBool::new(true),
+            port: Mutex::default(),
             group: AtomicU32::new(0),
             ways: Mutex::default(),
             sent: Counter::default(),
@@ -107,6 +111,15 @@ impl Link {
 
     pub(crate) fn is_faulty(&self) -> bool {
         self.is_faulty.load(Ordering::Acquire)
+    }
+
+    /// What the port of the physical switch at its end carries.
+    pub(crate) fn port(&self) -> PortSetup {
+        self.port.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_port(&self, port: PortSetup) {
+        *self.port.lock().unwrap_or_else(PoisonError::into_inner) = port;
     }
 
     pub(crate) fn group(&self) -> u32 {
@@ -191,6 +204,7 @@ impl Link {
             is_up: self.is_up(),
             faults: self.faults(),
             is_waiting: !self.is_active.load(Ordering::Acquire),
+            port: self.port(),
             is_machine_on,
             sent: self.sent.read(),
             received: self.received.read(),

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::fabric::link::Link;
 use crate::packet::PacketSocket;
-use crate::wire::{MachineName, NicName, Notice, Refusal, StorageState};
+use crate::wire::{MachineName, NicName, Notice, Refusal, StorageState, Team};
 use racknest_types::impairment::LinkFaults;
 
 /// How long a machine that comes back waits for its former connection to be noticed as dead. A
@@ -39,6 +39,8 @@ pub(crate) struct Cabling {
     pub(crate) live: Option<Arc<Link>>,
     /// Only machines of the same group reach each other.
     pub(crate) group: u32,
+    /// Those that may carry, if not all may.
+    pub(crate) team: Option<Team>,
 }
 
 /// What a connected machine has open.
@@ -125,6 +127,21 @@ impl Machine {
         });
     }
 
+    /// Has other cards carry what the machine itself says.
+    pub(crate) fn set_team(&self, team: Option<Team>) {
+        self.cabling.send_if_modified(|cabling| {
+            let is_news = cabling.team != team;
+            cabling.team = team;
+            cabling.look_again();
+            is_news
+        });
+    }
+
+    /// What a port of the physical switch carries has changed.
+    pub(crate) fn look_at_ports(&self) {
+        self.cabling.send_modify(Cabling::look_again);
+    }
+
     /// The link that carries streams and datagrams, if any is up.
     pub(crate) fn live_link(&self) -> Option<Arc<Link>> {
         self.cabling.borrow().live.clone()
@@ -178,6 +195,10 @@ impl Machine {
             }
             is_free
         });
+        if is_taken {
+            // Another process may have other ideas; it says so.
+            self.set_team(None);
+        }
         if is_taken { Ok(()) } else { Err(Refusal::NameTaken) }
     }
 
@@ -198,13 +219,22 @@ impl Cabling {
         for link in &*links {
             link.set_group(self.group);
         }
-        let mut next = Self { links, live: None, group: self.group };
+        let team = self.team.clone();
+        let mut next = Self { links, live: None, group: self.group, team };
         next.look_again();
         next
     }
 
     fn look_again(&mut self) {
-        self.live = self.links.iter().find(|link| link.is_up()).cloned();
+        let carries = |link: &&Arc<Link>| link.is_up();
+        self.live = match &self.team {
+            None => self.links.iter().find(carries).cloned(),
+            Some(Team { nics, vlan }) => {
+                let named = |nic| self.links.iter().find(|link| link.nic() == nic);
+                let team = nics.iter().filter_map(named);
+                team.filter(|link| link.port().carries(*vlan)).find(carries).cloned()
+            }
+        };
     }
 }
 

@@ -22,6 +22,7 @@ use crate::fabric::link::Link;
 use crate::fabric::machine::Machine;
 use crate::fabric::record::{Cable, Damage, Group};
 use crate::power::Power;
+use crate::wire::port_setup::PortSetup;
 use crate::wire::{
     LinkState, MachineName, NICS_MAX, NicName, Refusal, STORAGE_ADAPTER, StorageLink, StorageState,
 };
@@ -115,6 +116,7 @@ impl Plant {
                     let link = Link::new(name.clone(), nic.clone(), !damage.is_cut(&cable));
                     let faults = damage.faults(&cable);
                     link.set_faults(faults, faults.phase(clock::now()).is_on);
+                    link.set_port(damage.port(&cable));
                     Arc::new(link)
                 })
             });
@@ -233,6 +235,26 @@ impl Plant {
             links.iter().map(|link| (Arc::clone(machine), Arc::clone(link))).collect::<Vec<_>>()
         });
         links.filter(|(_, link)| link.faults().schedule.is_some()).collect()
+    }
+
+    /// Sets up the port of the physical switch at the end of a cable. Doing it twice is fine.
+    pub(crate) async fn set_port(
+        &self,
+        name: &MachineName,
+        nic: &NicName,
+        setup: PortSetup,
+    ) -> Result<(), Fault> {
+        setup.check()?;
+        let mut damage = self.damage.lock().await;
+        let (machine, link) = self.find_link(name, nic)?;
+        let cable = Cable { machine: name.clone(), nic: nic.clone() };
+        let next = damage.with_port(cable, setup.clone());
+        self.save(&mut damage, next).await?;
+        link.set_port(setup);
+        self.switch.set_port(&link);
+        machine.look_at_ports();
+        tracing::info!(machine = %name, nic = %nic, "the port of the physical switch changed");
+        Ok(())
     }
 
     /// Cuts the way to a machine's storage, or restores it. Doing it twice is fine.

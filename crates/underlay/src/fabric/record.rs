@@ -11,11 +11,12 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::whole_file;
+use crate::wire::port_setup::PortSetup;
 use crate::wire::{MachineName, NicName, StorageState};
 use racknest_types::impairment::LinkFaults;
 
 /// The version of the file. An older program must not guess what a newer one meant.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The oldest version that is read: it knows cut cables alone.
 const VERSION_MIN: u32 = 1;
@@ -30,6 +31,7 @@ pub(crate) struct Damage {
     faults: BTreeMap<Cable, LinkFaults>,
     storage: BTreeMap<MachineName, StorageState>,
     groups: Vec<Group>,
+    ports: BTreeMap<Cable, PortSetup>,
 }
 
 /// The cable of one card.
@@ -47,6 +49,14 @@ struct Faulty {
     faults: LinkFaults,
 }
 
+/// A port of the physical switch that does not carry all.
+#[derive(Serialize, Deserialize)]
+struct Port {
+    #[serde(flatten)]
+    cable: Cable,
+    setup: PortSetup,
+}
+
 #[derive(Serialize, Deserialize)]
 struct File {
     version: u32,
@@ -57,6 +67,8 @@ struct File {
     storage: BTreeMap<MachineName, StorageState>,
     #[serde(default)]
     groups: Vec<Group>,
+    #[serde(default)]
+    ports: Vec<Port>,
 }
 
 /// Why it could not be read what is wrong with the cables.
@@ -109,15 +121,17 @@ impl Damage {
             return Err(LoadLinksError::Version { path: path.into(), found: file.version });
         }
         let faults = file.faults.into_iter().map(|faulty| (faulty.cable, faulty.faults)).collect();
+        let ports = file.ports.into_iter().map(|port| (port.cable, port.setup)).collect();
         let File { cut, storage, groups, .. } = file;
-        Ok(Self { cut, faults, storage, groups })
+        Ok(Self { cut, faults, storage, groups, ports })
     }
 
     /// Writes the file so that a crash leaves the former or the next one, never half of it.
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
-        let Self { cut, faults, storage, groups } = self.clone();
+        let Self { cut, faults, storage, groups, ports } = self.clone();
         let faults = faults.into_iter().map(|(cable, faults)| Faulty { cable, faults }).collect();
-        let file = File { version: VERSION, cut, faults, storage, groups };
+        let ports = ports.into_iter().map(|(cable, setup)| Port { cable, setup }).collect();
+        let file = File { version: VERSION, cut, faults, storage, groups, ports };
         let text = serde_json::to_vec_pretty(&file)?;
         whole_file::replace(path, &text)
     }
@@ -166,6 +180,21 @@ impl Damage {
         next
     }
 
+    pub(crate) fn port(&self, cable: &Cable) -> PortSetup {
+        self.ports.get(cable).cloned().unwrap_or_default()
+    }
+
+    /// The same with another port at the end of a cable.
+    pub(crate) fn with_port(&self, cable: Cable, setup: PortSetup) -> Self {
+        let mut next = self.clone();
+        if setup.is_open() {
+            next.ports.remove(&cable);
+        } else {
+            next.ports.insert(cable, setup);
+        }
+        next
+    }
+
     /// The same with the way to a machine's storage in another state.
     pub(crate) fn with_storage(&self, machine: MachineName, state: StorageState) -> Self {
         let mut next = self.clone();
@@ -187,6 +216,7 @@ impl Damage {
         let mut next = self.clone();
         next.cut.retain(|cable| cable.machine != *machine);
         next.faults.retain(|cable, _| cable.machine != *machine);
+        next.ports.retain(|cable, _| cable.machine != *machine);
         next.storage.remove(machine);
         for group in &mut next.groups {
             group.remove(machine);
@@ -217,6 +247,7 @@ mod tests {
         let damage = Damage::default()
             .with_cable(cable.clone(), true)
             .with_faults(cable.clone(), faults)
+            .with_port(cable.clone(), PortSetup { vlans: Some(vec![(10, 19)]), mtu: 1_500 })
             .with_storage(name("esx01"), StorageState::AllPathsDown)
             .with_groups(vec![[name("esx02")].into(), [name("esx01")].into()]);
         damage.save(&path).unwrap();
@@ -224,6 +255,10 @@ mod tests {
         assert_eq!(loaded, damage);
         assert!(loaded.is_cut(&cable));
         assert_eq!(loaded.faults(&cable), faults);
+        assert_eq!(
+            (loaded.port(&cable).carries(10), loaded.port(&cable).carries(20)),
+            (true, false)
+        );
         assert_eq!(loaded.storage(&name("esx01")), StorageState::AllPathsDown);
         assert_eq!((loaded.group(&name("esx01")), loaded.group(&name("vcenter"))), (2, 0));
 
@@ -231,6 +266,7 @@ mod tests {
         assert_eq!(damage.without_machine(&cable.machine), others);
         let mended = damage
             .with_cable(cable.clone(), false)
+            .with_port(cable.clone(), PortSetup::default())
             .with_faults(cable, LinkFaults::default())
             .with_storage(name("esx01"), StorageState::Connected)
             .with_groups(vec![]);
@@ -253,7 +289,7 @@ mod tests {
         let path = directory.path().join("links.json");
         fs::write(&path, "{").unwrap();
         assert!(matches!(Damage::load(&path), Err(LoadLinksError::Damaged { .. })));
-        fs::write(&path, r#"{"version": 3, "cut": []}"#).unwrap();
-        assert!(matches!(Damage::load(&path), Err(LoadLinksError::Version { found: 3, .. })));
+        fs::write(&path, r#"{"version": 4, "cut": []}"#).unwrap();
+        assert!(matches!(Damage::load(&path), Err(LoadLinksError::Version { found: 4, .. })));
     }
 }

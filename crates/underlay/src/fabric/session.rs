@@ -148,6 +148,7 @@ impl Desk {
             Request::Datagram { call, port } => {
                 answer(session, call, self.open_datagram(port).map(Some)).await;
             }
+            Request::Team { team } => machine.set_team(team),
             Request::Ethernet { call, nic } => {
                 answer(session, call, self.open_ethernet(&nic).map(Some)).await;
             }

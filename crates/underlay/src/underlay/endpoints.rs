@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::packet::PacketSocket;
 use crate::underlay::stream::Stream;
-use crate::wire::{MachineName, NicName, Refusal, Request, StorageState};
+use crate::wire::{MachineName, NicName, Refusal, Request, StorageState, Team};
 
 /// Something that stays open over connections.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +57,7 @@ struct Tables {
     backlogs: BTreeMap<u16, mpsc::Sender<Incoming>>,
     calls: BTreeMap<u64, Pending>,
     calls_ever: u64,
+    team: Option<Team>,
 }
 
 #[derive(Debug)]
@@ -151,7 +152,7 @@ impl Endpoints {
     /// Whether somebody waits for this request. One from before the connection is not to be sent.
     pub(crate) fn is_wanted(&self, request: &Request) -> bool {
         match request {
-            Request::Unlisten { .. } => true,
+            Request::Unlisten { .. } | Request::Team { .. } => true,
             Request::Listen { call, .. }
             | Request::Dial { call, .. }
             | Request::Datagram { call, .. }
@@ -174,7 +175,14 @@ impl Endpoints {
         // Dials that began meanwhile begin again, on this connection.
         tables.calls.clear();
         let slots: Vec<Slot> = tables.slots.keys().cloned().collect();
-        slots.iter().map(|slot| tables.ask_for(slot)).collect()
+        let team = tables.team.clone().map(|team| Request::Team { team: Some(team) });
+        team.into_iter().chain(slots.iter().map(|slot| tables.ask_for(slot))).collect()
+    }
+
+    /// Takes in by which cards the machine speaks. The request is to be sent.
+    pub(crate) fn set_team(&self, team: Option<Team>) -> Request {
+        self.tables().team.clone_from(&team);
+        Request::Team { team }
     }
 
     /// A call was answered.

@@ -8,4 +8,5 @@ mod ethernet;
 mod faults;
 mod schedules;
 mod streams;
+mod teams;
 mod world;

@@ -166,6 +166,9 @@ impl Inventory {
                 RuleKind::StartAfter { .. } => {}
             }
         }
+        for (vm, hosts) in self.hosts_without_networks(record.id) {
+            never_on.entry(vm).or_default().extend(hosts);
+        }
         told.only_on = listed(only_on);
         told.never_on = listed(never_on);
         told

@@ -186,7 +186,7 @@ fn a_clone_needs_something_frozen_or_a_full_copy() {
             > clone v x 0 2 1 full
               ! InvalidArgument: 2 clones need a number in their name; write for example 'web##'
             > clone v w 0 1 1 full
-              ! DuplicateName: 'w' exists in folder 'vm' already (vm-32)
+              ! DuplicateName: 'w' exists in folder 'vm' already (vm-35)
         "#]],
     );
 }

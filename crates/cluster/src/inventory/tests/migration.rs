@@ -29,7 +29,7 @@ fn a_running_vm_moves_and_its_source_says_so() {
             > move v b
               a <- v migrate to b
             > move v b
-              ! TaskInProgress: VM 'v' is busy with task-36; wait for it or cancel it
+              ! TaskInProgress: VM 'v' is busy with task-39; wait for it or cancel it
             > done v on
               * Moved v from host 'a'
               b <- register v On

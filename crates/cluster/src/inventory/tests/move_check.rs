@@ -400,7 +400,7 @@ fn a_network_of_another_datacenter_is_not_there() {
               * Created b
               * HostConnected b
             > may move v b
-              ! InvalidState: host 'b' has no network 'net', which adapter 0 of VM 'v' is on; connect it to another first
+              ! InvalidState: host 'b' has no network 'net': it is no member of switch 'DSwitch'
         "#]],
     );
 }

@@ -21,7 +21,7 @@ fn names_are_unique_among_siblings_and_can_be_paths() {
         assert_eq!(fault.code, FaultCode::InvalidArgument, "{bad}");
     }
     let fault = it.folder_create(now, USER, vms, "web").expect_err("taken");
-    expect!["'web' exists in folder 'vm' already (folder-25)"].assert_eq(&fault.message);
+    expect!["'web' exists in folder 'vm' already (folder-28)"].assert_eq(&fault.message);
     it.folder_create(now, USER, web, "web").expect("another parent");
     let fault = it.find_folder("web").expect_err("two of that name");
     expect![[

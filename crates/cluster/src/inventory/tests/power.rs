@@ -49,7 +49,7 @@ fn what_its_power_does_not_allow_is_refused() {
             > create v
               a <- v create v/disk0.qcow2 from [Empty]
             > on v
-              ! TaskInProgress: VM 'v' is busy with task-29; wait for it or cancel it
+              ! TaskInProgress: VM 'v' is busy with task-32; wait for it or cancel it
             > done v off
               * Created v
               = vm_create v: Success
@@ -58,7 +58,7 @@ fn what_its_power_does_not_allow_is_refused() {
             > on v
               a <- v power on
             > on v
-              ! TaskInProgress: VM 'v' is busy with task-31; wait for it or cancel it
+              ! TaskInProgress: VM 'v' is busy with task-34; wait for it or cancel it
             > done v on
               * VmPoweredOn v on host 'a'
               = vm_power_on v: Success

@@ -46,7 +46,7 @@ fn a_vm_moves_whole_with_its_snapshots() {
             > relocate v fast
               a <- v relocate [ds] v to [fast] v: [ds] v/disk0.qcow2 to [fast] v/disk0.qcow2 on nothing, [ds] v/disk0-000001.qcow2 to [fast] v/disk0-000001.qcow2 on v/disk0.qcow2
             > relocate v fast
-              ! TaskInProgress: VM 'v' is busy with task-36; wait for it or cancel it
+              ! TaskInProgress: VM 'v' is busy with task-39; wait for it or cancel it
             > done v off
               * Moved v from datastore 'ds' to 'fast'
               = vm_move v: Success
@@ -293,9 +293,9 @@ fn what_stands_on_a_vm_or_reads_it_keeps_it_where_it_is() {
             > relocate v fast
               a <- v relocate [ds] v to [fast] v: [ds] v/disk0.qcow2 to [fast] v/disk0.qcow2 on nothing, [ds] v/disk0-000001.qcow2 to [fast] v/disk0-000001.qcow2 on v/disk0.qcow2
             > clone v d 0 1 1 off
-              ! TaskInProgress: 'v' is moving to another datastore (task-41); wait for it or cancel it
+              ! TaskInProgress: 'v' is moving to another datastore (task-44); wait for it or cancel it
             > on v
-              ! TaskInProgress: VM 'v' is busy with task-41; wait for it or cancel it
+              ! TaskInProgress: VM 'v' is busy with task-44; wait for it or cancel it
             > done v off
               * Moved v from datastore 'ds' to 'fast'
               = vm_move v: Success

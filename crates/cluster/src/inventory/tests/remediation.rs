@@ -187,39 +187,39 @@ fn hosts_are_worked_on_one_after_the_other_the_emptiest_first() {
             > remediate hook:patch 1
               c <- look for hook patch
             > hook c ready
-              * HostRemediation c task-49, host 1 of 3: it is emptied
+              * HostRemediation c task-52, host 1 of 3: it is emptied
               * HostEnteredMaintenance c
-              * HostRemediation c task-49, host 1 of 3: hook 'patch' runs
+              * HostRemediation c task-52, host 1 of 3: hook 'patch' runs
               c <- run hook patch
             > hook c 0
-              * HostRemediation c task-49, host 1 of 3: hook 'patch' ended with exit code 0
-              * HostRemediation c task-49, host 1 of 3: it takes VMs again, and its own come back
+              * HostRemediation c task-52, host 1 of 3: hook 'patch' ended with exit code 0
+              * HostRemediation c task-52, host 1 of 3: it takes VMs again, and its own come back
               * HostExitedMaintenance c
-              * HostRemediation c task-49, host 1 of 3: done
+              * HostRemediation c task-52, host 1 of 3: done
               b <- look for hook patch
             > hook b ready
-              * HostRemediation b task-49, host 2 of 3: it is emptied
+              * HostRemediation b task-52, host 2 of 3: it is emptied
               b <- x migrate to c
             > done x on
               * Moved x from host 'b'
               * HostEnteredMaintenance b
-              * HostRemediation b task-49, host 2 of 3: hook 'patch' runs
+              * HostRemediation b task-52, host 2 of 3: hook 'patch' runs
               c <- register x On
               b <- run hook patch
               = host_maintenance_enter b: Success
             > hook b 0
-              * HostRemediation b task-49, host 2 of 3: hook 'patch' ended with exit code 0
-              * HostRemediation b task-49, host 2 of 3: it takes VMs again, and its own come back
+              * HostRemediation b task-52, host 2 of 3: hook 'patch' ended with exit code 0
+              * HostRemediation b task-52, host 2 of 3: it takes VMs again, and its own come back
               * HostExitedMaintenance b
               c <- x migrate to b
             > done x on
               * Moved x from host 'c'
-              * HostRemediation b task-49, host 2 of 3: done
+              * HostRemediation b task-52, host 2 of 3: done
               b <- register x On
               a <- look for hook patch
               = host_maintenance_return b: Success
             > hook a ready
-              * HostRemediation a task-49, host 3 of 3: it is emptied
+              * HostRemediation a task-52, host 3 of 3: it is emptied
               a <- v migrate to c
               a <- w migrate to b
             > done v on
@@ -228,13 +228,13 @@ fn hosts_are_worked_on_one_after_the_other_the_emptiest_first() {
             > done w on
               * Moved w from host 'a'
               * HostEnteredMaintenance a
-              * HostRemediation a task-49, host 3 of 3: hook 'patch' runs
+              * HostRemediation a task-52, host 3 of 3: hook 'patch' runs
               b <- register w On
               a <- run hook patch
               = host_maintenance_enter a: Success
             > hook a 0
-              * HostRemediation a task-49, host 3 of 3: hook 'patch' ended with exit code 0
-              * HostRemediation a task-49, host 3 of 3: it takes VMs again, and its own come back
+              * HostRemediation a task-52, host 3 of 3: hook 'patch' ended with exit code 0
+              * HostRemediation a task-52, host 3 of 3: it takes VMs again, and its own come back
               * HostExitedMaintenance a
               c <- v migrate to a
               b <- w migrate to a
@@ -243,7 +243,7 @@ fn hosts_are_worked_on_one_after_the_other_the_emptiest_first() {
               a <- register v On
             > done w on
               * Moved w from host 'b'
-              * HostRemediation a task-49, host 3 of 3: done
+              * HostRemediation a task-52, host 3 of 3: done
               a <- register w On
               = cluster_remediate lab: Success
               = host_maintenance_return a: Success
@@ -261,48 +261,48 @@ fn a_hook_that_fails_stops_it_and_the_rest_is_untouched_until_it_is_resumed() {
             > remediate hook:patch 1
               c <- look for hook patch
             > hook c ready
-              * HostRemediation c task-49, host 1 of 3: it is emptied
+              * HostRemediation c task-52, host 1 of 3: it is emptied
               * HostEnteredMaintenance c
-              * HostRemediation c task-49, host 1 of 3: hook 'patch' runs
+              * HostRemediation c task-52, host 1 of 3: hook 'patch' runs
               c <- run hook patch
             > hook c 0
-              * HostRemediation c task-49, host 1 of 3: hook 'patch' ended with exit code 0
-              * HostRemediation c task-49, host 1 of 3: it takes VMs again, and its own come back
+              * HostRemediation c task-52, host 1 of 3: hook 'patch' ended with exit code 0
+              * HostRemediation c task-52, host 1 of 3: it takes VMs again, and its own come back
               * HostExitedMaintenance c
-              * HostRemediation c task-49, host 1 of 3: done
+              * HostRemediation c task-52, host 1 of 3: done
               b <- look for hook patch
             > hook b ready
-              * HostRemediation b task-49, host 2 of 3: it is emptied
+              * HostRemediation b task-52, host 2 of 3: it is emptied
               b <- x migrate to c
             > done x on
               * Moved x from host 'b'
               * HostEnteredMaintenance b
-              * HostRemediation b task-49, host 2 of 3: hook 'patch' runs
+              * HostRemediation b task-52, host 2 of 3: hook 'patch' runs
               c <- register x On
               b <- run hook patch
               = host_maintenance_enter b: Success
             > hook b 1
-              * HostRemediation b task-49, host 2 of 3: hook 'patch' ended with exit code 1: disk full
+              * HostRemediation b task-52, host 2 of 3: hook 'patch' ended with exit code 1: disk full
               * TaskFailed lab cluster_remediate: host 'b': hook 'patch' ended with exit code 1: disk full; 'b' stays in maintenance; 1 of 3 hosts are untouched; mend 'b' and go on with 'racknest cluster remediate lab --resume'
               = cluster_remediate lab: SystemError
             > resume
               b <- look for hook patch
             > hook b ready
-              * HostRemediation b task-65, host 2 of 3: hook 'patch' runs
+              * HostRemediation b task-68, host 2 of 3: hook 'patch' runs
               b <- run hook patch
             > hook b 0
-              * HostRemediation b task-65, host 2 of 3: hook 'patch' ended with exit code 0
-              * HostRemediation b task-65, host 2 of 3: it takes VMs again, and its own come back
+              * HostRemediation b task-68, host 2 of 3: hook 'patch' ended with exit code 0
+              * HostRemediation b task-68, host 2 of 3: it takes VMs again, and its own come back
               * HostExitedMaintenance b
               c <- x migrate to b
             > done x on
               * Moved x from host 'c'
-              * HostRemediation b task-65, host 2 of 3: done
+              * HostRemediation b task-68, host 2 of 3: done
               b <- register x On
               a <- look for hook patch
               = host_maintenance_return b: Success
             > hook a ready
-              * HostRemediation a task-65, host 3 of 3: it is emptied
+              * HostRemediation a task-68, host 3 of 3: it is emptied
               a <- v migrate to c
               a <- w migrate to b
         "#]],
@@ -318,22 +318,22 @@ fn a_hook_whose_end_nobody_saw_is_not_run_again_unless_somebody_says_so() {
             > remediate hook:patch 1
               c <- look for hook patch
             > hook c ready
-              * HostRemediation c task-49, host 1 of 3: it is emptied
+              * HostRemediation c task-52, host 1 of 3: it is emptied
               * HostEnteredMaintenance c
-              * HostRemediation c task-49, host 1 of 3: hook 'patch' runs
+              * HostRemediation c task-52, host 1 of 3: hook 'patch' runs
               c <- run hook patch
             > hook c unknown
-              * HostRemediation c task-49, host 1 of 3: hook 'patch' was begun and nobody saw its end: disk full
+              * HostRemediation c task-52, host 1 of 3: hook 'patch' was begun and nobody saw its end: disk full
               * TaskFailed lab cluster_remediate: host 'c': hook 'patch' was begun and nobody saw its end: disk full; 'c' stays in maintenance; 2 of 3 hosts are untouched; find out whether it did its work, then run it again with 'racknest cluster remediate lab --resume', or go on without with --resume --skip
               = cluster_remediate lab: SystemError
             > resume skip
-              * HostRemediation c task-56, host 1 of 3: the work was done before; looking whether it is well
-              * HostRemediation c task-56, host 1 of 3: it takes VMs again, and its own come back
+              * HostRemediation c task-59, host 1 of 3: the work was done before; looking whether it is well
+              * HostRemediation c task-59, host 1 of 3: it takes VMs again, and its own come back
               * HostExitedMaintenance c
-              * HostRemediation c task-56, host 1 of 3: done
+              * HostRemediation c task-59, host 1 of 3: done
               b <- look for hook patch
             > hook b ready
-              * HostRemediation b task-56, host 2 of 3: it is emptied
+              * HostRemediation b task-59, host 2 of 3: it is emptied
               b <- x migrate to c
         "#]],
     );
@@ -348,7 +348,7 @@ fn a_hook_that_is_not_there_stops_it_before_anything_moves() {
             > remediate hook:patch 1 a
               a <- look for hook patch
             > hook a missing
-              * HostRemediation a task-49, host 1 of 1: hook 'patch' does not exist
+              * HostRemediation a task-52, host 1 of 1: hook 'patch' does not exist
               * TaskFailed lab cluster_remediate: host 'a': hook 'patch' does not exist; mend 'a' and go on with 'racknest cluster remediate lab --resume'
               = cluster_remediate lab: NotFound
             > off v
@@ -367,12 +367,12 @@ fn a_cancelled_remediation_brings_back_the_host_that_is_under_way() {
             > remediate hook:patch 1 a b
               b <- look for hook patch
             > hook b ready
-              * HostRemediation b task-49, host 1 of 2: it is emptied
+              * HostRemediation b task-52, host 1 of 2: it is emptied
               b <- x migrate to c
             > halt
-              * HostRemediation b task-49, host 1 of 2: it takes VMs again, and its own come back
+              * HostRemediation b task-52, host 1 of 2: it takes VMs again, and its own come back
               * HostExitedMaintenance b
-              * HostRemediation b task-49, host 1 of 2: called off; nothing was done to it
+              * HostRemediation b task-52, host 1 of 2: called off; nothing was done to it
               * TaskFailed lab cluster_remediate: cancelled; 0 of 2 hosts are done
               b <- cancel x
               = cluster_remediate lab: RequestCanceled
@@ -384,24 +384,24 @@ fn a_cancelled_remediation_brings_back_the_host_that_is_under_way() {
             > remediate hook:patch 1 a c
               c <- look for hook patch
             > hook c ready
-              * HostRemediation c task-58, host 1 of 2: it is emptied
+              * HostRemediation c task-61, host 1 of 2: it is emptied
               c <- x migrate to b
             > done x on
               * Moved x from host 'c'
               * HostEnteredMaintenance c
-              * HostRemediation c task-58, host 1 of 2: hook 'patch' runs
+              * HostRemediation c task-61, host 1 of 2: hook 'patch' runs
               b <- register x On
               c <- run hook patch
               = host_maintenance_enter c: Success
             > halt
             > hook c 0
-              * HostRemediation c task-58, host 1 of 2: hook 'patch' ended with exit code 0
-              * HostRemediation c task-58, host 1 of 2: it takes VMs again, and its own come back
+              * HostRemediation c task-61, host 1 of 2: hook 'patch' ended with exit code 0
+              * HostRemediation c task-61, host 1 of 2: it takes VMs again, and its own come back
               * HostExitedMaintenance c
               b <- x migrate to c
             > done x on
               * Moved x from host 'b'
-              * HostRemediation c task-58, host 1 of 2: done
+              * HostRemediation c task-61, host 1 of 2: done
               * TaskFailed lab cluster_remediate: cancelled; 1 of 2 hosts are done
               c <- register x On
               = cluster_remediate lab: RequestCanceled
@@ -409,7 +409,7 @@ fn a_cancelled_remediation_brings_back_the_host_that_is_under_way() {
             > resume
               a <- look for hook patch
             > hook a ready
-              * HostRemediation a task-71, host 2 of 2: it is emptied
+              * HostRemediation a task-74, host 2 of 2: it is emptied
               a <- v migrate to b
               a <- w migrate to b
         "#]],
@@ -427,7 +427,7 @@ fn a_manager_that_restarts_goes_on_and_asks_again() {
             > remediate hook:patch 1 b a
               b <- look for hook patch
             > hook b ready
-              * HostRemediation b task-49, host 1 of 2: it is emptied
+              * HostRemediation b task-52, host 1 of 2: it is emptied
               b <- x migrate to c
             > restart
             > hello c
@@ -440,7 +440,7 @@ fn a_manager_that_restarts_goes_on_and_asks_again() {
             > done x on
               * Moved x from host 'b'
               * HostEnteredMaintenance b
-              * HostRemediation b task-49, host 1 of 2: hook 'patch' runs
+              * HostRemediation b task-52, host 1 of 2: hook 'patch' runs
               c <- register x On
               b <- run hook patch
               = host_maintenance_enter b: Success
@@ -453,8 +453,8 @@ fn a_manager_that_restarts_goes_on_and_asks_again() {
               * HostConnected b
               b <- run hook patch
             > hook b 0
-              * HostRemediation b task-49, host 1 of 2: hook 'patch' ended with exit code 0
-              * HostRemediation b task-49, host 1 of 2: it takes VMs again, and its own come back
+              * HostRemediation b task-52, host 1 of 2: hook 'patch' ended with exit code 0
+              * HostRemediation b task-52, host 1 of 2: it takes VMs again, and its own come back
               * HostExitedMaintenance b
               c <- x migrate to b
             > restart
@@ -467,12 +467,12 @@ fn a_manager_that_restarts_goes_on_and_asks_again() {
               c <- x migrate to b
             > done x on
               * Moved x from host 'c'
-              * HostRemediation b task-49, host 1 of 2: done
+              * HostRemediation b task-52, host 1 of 2: done
               b <- register x On
               a <- look for hook patch
               = host_maintenance_return b: Success
             > hook a ready
-              * HostRemediation a task-49, host 2 of 2: it is emptied
+              * HostRemediation a task-52, host 2 of 2: it is emptied
               a <- v migrate to c
               a <- w migrate to b
         "#]],
@@ -489,12 +489,12 @@ fn a_host_that_dies_under_its_hook_is_waited_for_and_then_given_up() {
             > remediate hook:patch 1 b a
               b <- look for hook patch
             > hook b ready
-              * HostRemediation b task-49, host 1 of 2: it is emptied
+              * HostRemediation b task-52, host 1 of 2: it is emptied
               b <- x migrate to c
             > done x on
               * Moved x from host 'b'
               * HostEnteredMaintenance b
-              * HostRemediation b task-49, host 1 of 2: hook 'patch' runs
+              * HostRemediation b task-52, host 1 of 2: hook 'patch' runs
               c <- register x On
               b <- run hook patch
               = host_maintenance_enter b: Success
@@ -502,7 +502,7 @@ fn a_host_that_dies_under_its_hook_is_waited_for_and_then_given_up() {
               * HostConnectionLost b silence
             > wait 100
             > wait 30
-              * HostRemediation b task-49, host 1 of 2: host 'b' was lost while hook 'patch' ran, and how that ended is not known; look at its power and cables
+              * HostRemediation b task-52, host 1 of 2: host 'b' was lost while hook 'patch' ran, and how that ended is not known; look at its power and cables
               * TaskFailed lab cluster_remediate: host 'b' was lost while hook 'patch' ran, and how that ended is not known; look at its power and cables; 'b' stays in maintenance; 1 of 2 hosts are untouched; mend 'b' and go on with 'racknest cluster remediate lab --resume'
               = cluster_remediate lab: HostNotConnected
             > hello b
@@ -510,11 +510,11 @@ fn a_host_that_dies_under_its_hook_is_waited_for_and_then_given_up() {
             > resume
               b <- look for hook patch
             > hook b ready
-              * HostRemediation b task-59, host 1 of 2: hook 'patch' runs
+              * HostRemediation b task-62, host 1 of 2: hook 'patch' runs
               b <- run hook patch
             > hook b 0
-              * HostRemediation b task-59, host 1 of 2: hook 'patch' ended with exit code 0
-              * HostRemediation b task-59, host 1 of 2: it takes VMs again, and its own come back
+              * HostRemediation b task-62, host 1 of 2: hook 'patch' ended with exit code 0
+              * HostRemediation b task-62, host 1 of 2: it takes VMs again, and its own come back
               * HostExitedMaintenance b
               c <- x migrate to b
             > lose b
@@ -524,7 +524,7 @@ fn a_host_that_dies_under_its_hook_is_waited_for_and_then_given_up() {
               * HostConnected b
             > done x on
               * Moved x from host 'c'
-              * HostRemediation b task-59, host 1 of 2: done
+              * HostRemediation b task-62, host 1 of 2: done
               b <- register x On
               a <- look for hook patch
               = host_maintenance_return b: Success
@@ -541,12 +541,12 @@ fn a_host_that_dies_while_it_is_emptied_ends_it() {
             > remediate hook:patch 1 b a
               b <- look for hook patch
             > hook b ready
-              * HostRemediation b task-49, host 1 of 2: it is emptied
+              * HostRemediation b task-52, host 1 of 2: it is emptied
               b <- x migrate to c
             > lose b
               * HostConnectionLost b silence
             > wait 61
-              * HostRemediation b task-49, host 1 of 2: host 'b' was lost while it was emptied; look at its power and cables
+              * HostRemediation b task-52, host 1 of 2: host 'b' was lost while it was emptied; look at its power and cables
               * TaskFailed lab cluster_remediate: host 'b' was lost while it was emptied; look at its power and cables; 1 of 2 hosts are untouched; mend 'b' and go on with 'racknest cluster remediate lab --resume'
               = cluster_remediate lab: HostNotConnected
         "#]],
@@ -570,9 +570,9 @@ fn the_only_host_cannot_be_emptied_and_no_two_remediations_run_at_once() {
             > remediate hook:patch 1
               b <- look for hook patch
             > remediate hook:patch 1
-              ! TaskInProgress: task-36 works on the hosts of cluster 'lab' already; wait for its end or cancel it
+              ! TaskInProgress: task-39 works on the hosts of cluster 'lab' already; wait for its end or cancel it
             > resume
-              ! TaskInProgress: task-36 works on the hosts of cluster 'lab' already; wait for its end or cancel it
+              ! TaskInProgress: task-39 works on the hosts of cluster 'lab' already; wait for its end or cancel it
         "#]],
     );
 }
@@ -588,22 +588,22 @@ fn several_at_once_are_never_more_than_the_others_can_carry() {
               b <- look for hook patch
               a <- look for hook patch
             > hook c ready
-              * HostRemediation c task-49, host 1 of 3: it is emptied
+              * HostRemediation c task-52, host 1 of 3: it is emptied
               * HostEnteredMaintenance c
-              * HostRemediation c task-49, host 1 of 3: hook 'patch' runs
+              * HostRemediation c task-52, host 1 of 3: hook 'patch' runs
               c <- run hook patch
             > hook b ready
-              * HostRemediation b task-49, host 2 of 3: it is emptied
+              * HostRemediation b task-52, host 2 of 3: it is emptied
               b <- x migrate to a
             > hook a ready
             > hook c 0
-              * HostRemediation c task-49, host 1 of 3: hook 'patch' ended with exit code 0
-              * HostRemediation c task-49, host 1 of 3: it takes VMs again, and its own come back
+              * HostRemediation c task-52, host 1 of 3: hook 'patch' ended with exit code 0
+              * HostRemediation c task-52, host 1 of 3: it takes VMs again, and its own come back
               * HostExitedMaintenance c
-              * HostRemediation c task-49, host 1 of 3: done
+              * HostRemediation c task-52, host 1 of 3: done
               a <- look for hook patch
             > hook a ready
-              * HostRemediation a task-49, host 3 of 3: it is emptied
+              * HostRemediation a task-52, host 3 of 3: it is emptied
               a <- v migrate to c
               a <- w migrate to c
         "#]],
@@ -619,7 +619,7 @@ fn a_host_is_filled_only_when_ha_sees_it_live_again() {
             > remediate hook:patch 1 b
               b <- look for hook patch
             > hook b ready
-              * HostRemediation b task-52, host 1 of 1: it is emptied
+              * HostRemediation b task-55, host 1 of 1: it is emptied
               b <- x migrate to c
               a <- ha generation 2
               b <- ha generation 2
@@ -627,7 +627,7 @@ fn a_host_is_filled_only_when_ha_sees_it_live_again() {
             > done x on
               * Moved x from host 'b'
               * HostEnteredMaintenance b
-              * HostRemediation b task-52, host 1 of 1: hook 'patch' runs
+              * HostRemediation b task-55, host 1 of 1: hook 'patch' runs
               c <- register x On
               b <- run hook patch
               a <- ha generation 3
@@ -635,10 +635,10 @@ fn a_host_is_filled_only_when_ha_sees_it_live_again() {
               c <- ha generation 3
               = host_maintenance_enter b: Success
             > hook b 0
-              * HostRemediation b task-52, host 1 of 1: hook 'patch' ended with exit code 0
+              * HostRemediation b task-55, host 1 of 1: hook 'patch' ended with exit code 0
             > report a 3 sees b live
               * HaHostLive b for a reason
-              * HostRemediation b task-52, host 1 of 1: it takes VMs again, and its own come back
+              * HostRemediation b task-55, host 1 of 1: it takes VMs again, and its own come back
               * HostExitedMaintenance b
               a <- ha reports to 3 are saved
               c <- x migrate to b
@@ -654,7 +654,7 @@ fn a_host_is_filled_only_when_ha_sees_it_live_again() {
             > remediate hook:patch 1 b
               b <- look for hook patch
             > hook b ready
-              * HostRemediation b task-52, host 1 of 1: it is emptied
+              * HostRemediation b task-55, host 1 of 1: it is emptied
               b <- x migrate to c
               a <- ha generation 2
               b <- ha generation 2
@@ -662,7 +662,7 @@ fn a_host_is_filled_only_when_ha_sees_it_live_again() {
             > done x on
               * Moved x from host 'b'
               * HostEnteredMaintenance b
-              * HostRemediation b task-52, host 1 of 1: hook 'patch' runs
+              * HostRemediation b task-55, host 1 of 1: hook 'patch' runs
               c <- register x On
               b <- run hook patch
               a <- ha generation 3
@@ -670,10 +670,10 @@ fn a_host_is_filled_only_when_ha_sees_it_live_again() {
               c <- ha generation 3
               = host_maintenance_enter b: Success
             > hook b 0
-              * HostRemediation b task-52, host 1 of 1: hook 'patch' ended with exit code 0
+              * HostRemediation b task-55, host 1 of 1: hook 'patch' ended with exit code 0
             > wait 30
             > wait 30
-              * HostRemediation b task-52, host 1 of 1: it answers, and HA does not see it live after 60 s
+              * HostRemediation b task-55, host 1 of 1: it answers, and HA does not see it live after 60 s
               * TaskFailed lab cluster_remediate: host 'b': it answers, and HA does not see it live after 60 s; 'b' stays in maintenance; mend 'b' and go on with 'racknest cluster remediate lab --resume'
               = cluster_remediate lab: Timedout
         "#]],
@@ -688,29 +688,29 @@ fn hosts_get_another_agent_and_those_that_have_it_are_passed_over() {
          done x on",
         expect![[r#"
             > remediate agent:new 1 b c
-              * HostRemediation b task-49, host 2 of 2: it is emptied
+              * HostRemediation b task-52, host 2 of 2: it is emptied
               b <- x migrate to c
             > done x on
               * Moved x from host 'b'
               * HostEnteredMaintenance b
-              * HostRemediation b task-49, host 2 of 2: agent 'new' (racknest 0.2.0) is put in place
+              * HostRemediation b task-52, host 2 of 2: agent 'new' (racknest 0.2.0) is put in place
               c <- register x On
               = host_maintenance_enter b: Success
             > box b does
-              * HostRemediation b task-49, host 2 of 2: the new agent is on trial
+              * HostRemediation b task-52, host 2 of 2: the new agent is on trial
             > lose b
               * HostConnectionLost b silence
             > boot b new 2
               * HostConnected b
-              * HostRemediation b task-49, host 2 of 2: the new agent is up
+              * HostRemediation b task-52, host 2 of 2: the new agent is up
             > box b does
-              * HostRemediation b task-49, host 2 of 2: the new agent is kept
-              * HostRemediation b task-49, host 2 of 2: it takes VMs again, and its own come back
+              * HostRemediation b task-52, host 2 of 2: the new agent is kept
+              * HostRemediation b task-52, host 2 of 2: it takes VMs again, and its own come back
               * HostExitedMaintenance b
               c <- x migrate to b
             > done x on
               * Moved x from host 'c'
-              * HostRemediation b task-49, host 2 of 2: done
+              * HostRemediation b task-52, host 2 of 2: done
               b <- register x On
               = cluster_remediate lab: Success
               = host_maintenance_return b: Success
@@ -728,17 +728,17 @@ fn an_agent_is_replaced_under_running_vms() {
             > upgrade b agent:new
               ! NotSupported: an upgrade under running VMs of host 'b', whose simulated guests would end with its agent; empty it: racknest cluster remediate lab --host b --agent NAME
             > upgrade a agent:new
-              * HostRemediation a task-49, host 1 of 1: agent 'new' (racknest 0.2.0) is put in place
+              * HostRemediation a task-52, host 1 of 1: agent 'new' (racknest 0.2.0) is put in place
             > box a does
-              * HostRemediation a task-49, host 1 of 1: the new agent is on trial
+              * HostRemediation a task-52, host 1 of 1: the new agent is on trial
             > lose a
               * HostConnectionLost a silence
             > real a new 2 v:on w:on
               * HostConnected a
-              * HostRemediation a task-49, host 1 of 1: the new agent is up
+              * HostRemediation a task-52, host 1 of 1: the new agent is up
             > box a does
-              * HostRemediation a task-49, host 1 of 1: the new agent is kept
-              * HostRemediation a task-49, host 1 of 1: done
+              * HostRemediation a task-52, host 1 of 1: the new agent is kept
+              * HostRemediation a task-52, host 1 of 1: done
               = host_upgrade a: Success
         "#]],
     );
@@ -752,23 +752,23 @@ fn an_agent_that_does_not_come_up_is_told_of_once_the_old_one_is_back() {
          seat a bad other; seat a - bad; real a - 2 v:on w:on",
         expect![[r#"
             > upgrade a agent:bad
-              * HostRemediation a task-49, host 1 of 1: agent 'bad' (racknest 0.2.0) is put in place
+              * HostRemediation a task-52, host 1 of 1: agent 'bad' (racknest 0.2.0) is put in place
             > box a fails
-              * HostRemediation a task-49, host 1 of 1: no such program
+              * HostRemediation a task-52, host 1 of 1: no such program
               * TaskFailed a host_upgrade: host 'a': no such program
               = host_upgrade a: SystemError
             > upgrade a agent:bad
-              * HostRemediation a task-53, host 1 of 1: agent 'bad' (racknest 0.2.0) is put in place
+              * HostRemediation a task-56, host 1 of 1: agent 'bad' (racknest 0.2.0) is put in place
             > box a does
-              * HostRemediation a task-53, host 1 of 1: the new agent is on trial
+              * HostRemediation a task-56, host 1 of 1: the new agent is on trial
             > lose a
               * HostConnectionLost a silence
             > seat a bad other
             > seat a - bad
-              * HostRemediation a task-53, host 1 of 1: the old agent was put back: it ended with exit code 1
+              * HostRemediation a task-56, host 1 of 1: the old agent was put back: it ended with exit code 1
             > real a - 2 v:on w:on
               * HostConnected a
-              * HostRemediation a task-53, host 1 of 1: agent 'bad' did not come up (it ended with exit code 1); the old one is back
+              * HostRemediation a task-56, host 1 of 1: agent 'bad' did not come up (it ended with exit code 1); the old one is back
               * TaskFailed a host_upgrade: host 'a': agent 'bad' did not come up (it ended with exit code 1); the old one is back
               = host_upgrade a: SystemError
         "#]],

@@ -109,7 +109,7 @@ fn a_running_vm_keeps_its_memory_in_the_snapshot() {
               * VmPoweredOn v on host 'a'
               = vm_power_on v: Success
             > snapshot v live
-              a <- v snapshot: v/disk0-000001.qcow2 < v/disk0.qcow2, memory v/snapshot-33.memory
+              a <- v snapshot: v/disk0-000001.qcow2 < v/disk0.qcow2, memory v/snapshot-36.memory
             > done v on
               * SnapshotCreated v snapshot 'live'
               = vm_snapshot_create v: Success
@@ -119,7 +119,7 @@ fn a_running_vm_keeps_its_memory_in_the_snapshot() {
               * VmPoweredOff v
               = vm_power_off v: Success
             > revert v live
-              a <- v revert: v/disk0-000002.qcow2 < v/disk0.qcow2, memory v/snapshot-33.memory, discard v/disk0-000001.qcow2
+              a <- v revert: v/disk0-000002.qcow2 < v/disk0.qcow2, memory v/snapshot-36.memory, discard v/disk0-000001.qcow2
             > done v on
               * SnapshotReverted v to snapshot 'live'
               = vm_snapshot_revert v: Success

@@ -103,6 +103,12 @@ impl Scripted {
     }
 }
 
+/// The NICs of a host that keeps its network as a real one does.
+pub(super) fn wiring(host: &HostDirectory) -> Wiring {
+    let nics = vec!["vmnic0".to_owned(), "vmnic1".to_owned()];
+    Wiring { nics, file: Some(host.layout.network()), way: watch::Sender::new(None) }
+}
+
 /// The first word of a request.
 fn word(request: &Request) -> String {
     let text = format!("{request:?}");
@@ -442,6 +448,7 @@ impl<D: Driver> Stage<D> {
             leases: leases.clone(),
             ha,
             network: None,
+            wiring: wiring(&host),
             peers: Arc::new(wires.clone()),
             usage: OwnUsage::shared_by(1),
             machine,

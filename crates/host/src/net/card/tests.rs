@@ -20,7 +20,8 @@ struct Host {
 
 fn nic(card: u8, vlan: u16) -> Nic {
     let network = NetworkId::from_raw(1);
-    Nic { key: 1, mac: [2, 0, 0, 0, 0, card], network, vlan, connected: true, address: None }
+    let (connected, address, port) = (true, None, None);
+    Nic { key: 1, mac: [2, 0, 0, 0, 0, card], network, vlan, connected, address, port }
 }
 
 impl Host {

@@ -142,6 +142,7 @@ fn config(groups: &Groups, group: &PortGroup, panel: &Panel) -> Option<PortConfi
         vlan: group.vlan,
         connected: true,
         address: None,
+        port: None,
     };
     let like = match groups.config_of(&nic, &panel.uplinks) {
         Ok(config) => config,
@@ -165,6 +166,7 @@ fn config(groups: &Groups, group: &PortGroup, panel: &Panel) -> Option<PortConfi
         mtu: like.mtu,
         team: like.team,
         is_blocked: like.is_blocked,
+        domain: like.domain,
         ..free
     })
 }

@@ -29,6 +29,8 @@ fn groups(host: u8) -> Order {
             vlan: u16::from(number) * 10,
             policy: NetworkPolicy::default(),
             services: Some(GroupServices { services, card, leases: (2..9).map(lease).collect() }),
+            switch: None,
+            uplinks: None,
         }
     };
     Order::Groups(vec![group(1), group(2)])

@@ -152,6 +152,7 @@ fn nic(key: u32) -> Nic {
         vlan: 0,
         connected: true,
         address: None,
+        port: None,
     }
 }
 

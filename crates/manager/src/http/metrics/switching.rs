@@ -222,6 +222,7 @@ mod tests {
             is_up: true,
             faults: racknest_underlay::LinkFaults::default(),
             is_waiting: false,
+            port: racknest_underlay::PortSetup::default(),
             is_machine_on: true,
             sent: racknest_underlay::Traffic { frames: 1, bytes: 60 },
             received: racknest_underlay::Traffic::default(),

@@ -30,6 +30,8 @@ fn sample(parameter: &str) -> &'static str {
         "role" => "ReadOnly",
         "session" | "token" => "session-1",
         "snapshot" => "none",
+        "switch" => "DSwitch",
+        "adapter" => "vmk0",
         "task" => "task-1",
         "user" => "reader",
         "vm" => "web01",
@@ -41,12 +43,17 @@ fn sample(parameter: &str) -> &'static str {
 fn body(id: &str) -> Option<Value> {
     Some(match id {
         "alarm_acknowledge" => json!({ "entity": "host/esx01" }),
-        "cluster_create" | "datacenter_create" | "host_add" | "network_create" | "pool_create"
-        | "vm_create" | "vm_clone" | "vm_snapshot_create" | "token_create" => {
+        "cluster_create" | "datacenter_create" | "host_add" | "network_create"
+        | "switch_create" | "pool_create" | "vm_create" | "vm_clone" | "vm_snapshot_create"
+        | "token_create" => {
             json!({ "name": "new" })
         }
         "cluster_rename" | "datacenter_rename" | "datastore_rename" | "folder_rename"
         | "vm_rename" => json!({ "name": "other" }),
+        "switch_add_host" => json!({ "host": "esx01" }),
+        "network_import" => json!({
+            "file": { "version": 1, "name": "new", "mtu": 1500, "uplinks": [], "networks": [] }
+        }),
         "datastore_create" => json!({ "name": "new", "directory": "/new" }),
         "datastore_mkdir" => json!({ "path": "iso" }),
         "drill_preview" | "drill_start" => json!({ "kind": "fail_host", "hosts": ["esx01"] }),

@@ -34,6 +34,7 @@ fn spec(name: &str) -> VmSpec {
                 vlan: 0,
                 connected: true,
                 address: None,
+                port: None,
             }],
             boot: Boot::Bios,
             annotation: String::new(),
