@@ -14,6 +14,9 @@ use tokio::time::Instant;
 use crate::net::{Network, Order};
 use crate::whole_file;
 
+/// How long a change may take to be in use.
+const SETTLE_MS: u64 = 500;
+
 /// What the network configuration of a host works on.
 #[derive(Debug)]
 pub struct Wiring {
@@ -30,13 +33,16 @@ pub(super) struct WiringDesk {
     wiring: Wiring,
     keeper: NetworkKeeper,
     began: Instant,
+    /// What the manager is told, and when.
+    held: Option<(u64, FromHost)>,
 }
 
 impl WiringDesk {
     /// Takes up what was kept.
     pub(super) fn new(wiring: Wiring, network: Option<&Network>) -> Self {
         let kept = wiring.file.as_ref().map(load).unwrap_or_default();
-        let desk = Self { keeper: NetworkKeeper::new(0, kept), wiring, began: Instant::now() };
+        let desk =
+            Self { keeper: NetworkKeeper::new(0, kept), wiring, began: Instant::now(), held: None };
         if let Some(current) = desk.keeper.current() {
             desk.put_to_use(current, network);
         }
@@ -50,7 +56,14 @@ impl WiringDesk {
         network: Option<&Network>,
     ) -> Option<FromHost> {
         let actions = self.keeper.handle_network(self.millis(), said, &self.wiring.nics);
-        self.perform(actions, network)
+        let told = self.perform(actions, network);
+        if self.keeper.deadline_ms().is_none() {
+            return told;
+        }
+        // Told by the new way: told before it is in use, it would be confirmed by the old one.
+        let at = self.millis() + SETTLE_MS;
+        self.held = told.map(|told| (at, told));
+        None
     }
 
     /// The manager asks whether something could hold.
@@ -68,7 +81,8 @@ impl WiringDesk {
     /// Returns when the patience with a change on trial is at its end. May be dropped and called
     /// again.
     pub(super) async fn due(&self) {
-        match self.keeper.deadline_ms() {
+        let held = self.held.as_ref().map(|(at, _)| *at);
+        match self.keeper.deadline_ms().into_iter().chain(held).min() {
             Some(deadline) => {
                 tokio::time::sleep_until(self.began + Duration::from_millis(deadline)).await;
             }
@@ -82,7 +96,11 @@ impl WiringDesk {
 
     /// Goes back, if that is due.
     pub(super) fn go_back(&mut self, network: Option<&Network>) -> Option<FromHost> {
-        let actions = self.keeper.handle_timeout(self.millis());
+        let now_ms = self.millis();
+        if let Some((_, told)) = self.held.take_if(|(at, _)| *at <= now_ms) {
+            return Some(told);
+        }
+        let actions = self.keeper.handle_timeout(now_ms);
         if !actions.is_empty() {
             tracing::warn!(
                 "a change of the network cut this host off; it goes back to what it had"
